@@ -1,0 +1,43 @@
+//! Model files: safetensors to and from Burn modules, with typed errors.
+//!
+//! ```
+//! use burn::nn::LinearConfig;
+//! use burn::tensor::Device;
+//! use kiln_checkpoint::{Checkpoint, SaveOptions, StoredDType, to_bytes};
+//!
+//! let device = Device::flex();
+//! let trained = LinearConfig::new(4, 2).init(&device);
+//! let file = to_bytes(&trained, &SaveOptions { dtype: StoredDType::F16, ..SaveOptions::default() })?;
+//!
+//! let checkpoint = Checkpoint::from_bytes(file)?;
+//! assert_eq!(checkpoint.info("weight").unwrap().shape, [2, 4]); // as PyTorch keeps it
+//! let loaded = checkpoint.load_into(LinearConfig::new(4, 2).init(&device))?;
+//! assert!(loaded.surplus.is_empty());
+//! # Ok::<(), kiln_checkpoint::CheckpointError>(())
+//! ```
+//!
+//! **Names and layouts on disk are PyTorch's.** Linear weights are `[out, in]`, norms have `weight` and `bias`, and the
+//! variants of an enum leave no trace in a name: a file written here is a state dict, and a state dict loads here.
+//!
+//! **Nothing is trusted.** A header is checked in full before any tensor is read: lengths, offsets, shapes, types. What is
+//! wrong comes back as a [`CheckpointError`] that names file and tensor. A file is read tensor by tensor when one is asked
+//! for, so that loading a module takes the memory of the module and of one tensor.
+//!
+//! **Files appear whole or not at all**: they are written beside their final place, flushed to the disk, then renamed.
+
+mod atomic;
+mod checkpoint;
+mod error;
+mod header;
+mod load;
+mod save;
+mod source;
+
+pub use atomic::write_atomically;
+pub use checkpoint::{Checkpoint, TensorInfo};
+pub use error::CheckpointError;
+pub use load::{Loaded, Parameter, parameters};
+pub use safetensors::Dtype;
+pub use save::{
+    SaveOptions, StoredDType, module_tensors, save, save_tensors, tensors_to_bytes, to_bytes,
+};

@@ -1,0 +1,176 @@
+//! From a file into a module.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::store::burn_pack::{Error as PackError, Tensor as PackTensor};
+use burn::store::{
+    Applier, BurnToPyTorchAdapter, FloatCastAdapter, ModuleAdapter, ModuleContext, PyTorchToBurnAdapter, bridge,
+};
+use burn::tensor::{Bool, BoolStore, DType, Int, Shape, Tensor, TensorData};
+
+use crate::{Checkpoint, CheckpointError};
+
+/// A module with its parameters from a file.
+#[derive(Clone, Debug)]
+pub struct Loaded<M> {
+    /// The module.
+    pub module: M,
+    /// Tensors of the file that no parameter asked for, by name: worth a warning.
+    pub surplus: Vec<String>,
+}
+
+/// A parameter of a module, as a file has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parameter {
+    /// Its name in a state dict.
+    pub name: String,
+    /// Its shape in a state dict.
+    pub shape: Vec<usize>,
+    /// Type in memory, from which follows what a file may hold.
+    dtype: DType,
+}
+
+/// The parameters of `module` in its own order, with the names and shapes that they have in a file. None is initialised
+/// by asking.
+#[must_use]
+pub fn parameters<M: Module>(module: &M) -> Vec<Parameter> {
+    let mut outline = Outline::default();
+    module.visit(&mut outline);
+    outline.parameters
+}
+
+impl Checkpoint {
+    /// Give every parameter of `module` its value from the file, converted to the device's float type; the file may hold
+    /// F16, BF16, F32 or F64. Parameters not initialised yet are never drawn.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckpointError::Missing`], [`Shape`](CheckpointError::Shape) or [`DType`](CheckpointError::DType) if a parameter
+    /// is not there or does not fit: found before any tensor is read. [`Io`](CheckpointError::Io) if reading fails.
+    pub fn load_into<M: Module>(&self, module: M) -> Result<Loaded<M>, CheckpointError> {
+        let wanted = parameters(&module);
+        self.check(&wanted)?;
+        let Some(device) = module.devices().into_iter().next() else {
+            // No parameters at all.
+            return Ok(Loaded { module, surplus: self.surplus(&wanted) });
+        };
+        let tensors = wanted.iter().map(|parameter| self.deferred(&parameter.name)).collect::<Result<_, _>>()?;
+        let adapter =
+            PyTorchToBurnAdapter.chain(FloatCastAdapter::to(device.settings().float_dtype.into()));
+        let mut applier = Applier::new(tensors, None, Some(Box::new(adapter)), true);
+        let module = module.map(&mut applier);
+        let result = applier.into_result();
+        match result.errors.first() {
+            Some(error) => Err(CheckpointError::Entry {
+                file: self.label().to_owned(),
+                tensor: "?".to_owned(),
+                reason: error.to_string(),
+            }),
+            None => Ok(Loaded { module, surplus: self.surplus(&wanted) }),
+        }
+    }
+
+    fn surplus(&self, wanted: &[Parameter]) -> Vec<String> {
+        let wanted: BTreeSet<&str> = wanted.iter().map(|parameter| parameter.name.as_str()).collect();
+        self.tensors().map(|(name, _)| name).filter(|name| !wanted.contains(name)).map(str::to_owned).collect()
+    }
+
+    fn check(&self, wanted: &[Parameter]) -> Result<(), CheckpointError> {
+        let missing: Vec<_> = wanted.iter().filter(|parameter| self.info(&parameter.name).is_none()).collect();
+        if let Some(first) = missing.first() {
+            return Err(CheckpointError::Missing {
+                file: self.label().to_owned(),
+                tensor: first.name.clone(),
+                others: missing.len() - 1,
+            });
+        }
+        for parameter in wanted {
+            let entry = self.entry(&parameter.name)?;
+            if entry.shape != parameter.shape {
+                return Err(CheckpointError::Shape {
+                    file: self.label().to_owned(),
+                    tensor: parameter.name.clone(),
+                    expected: parameter.shape.clone(),
+                    found: entry.shape.clone(),
+                });
+            }
+            let stored = self.burn_dtype(&parameter.name, entry.dtype)?;
+            let (expected, fits) = match parameter.dtype {
+                DType::Bool(_) => ("a bool", stored.is_bool() || stored == DType::U8),
+                dtype if dtype.is_float() => ("a float", stored.is_float()),
+                _ => ("an integer", stored.is_int() || stored.is_uint()),
+            };
+            if !fits {
+                return Err(CheckpointError::DType {
+                    file: self.label().to_owned(),
+                    tensor: parameter.name.clone(),
+                    expected,
+                    found: entry.dtype,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// The tensor as burn-store passes it on: read when its turn comes.
+    fn deferred(&self, name: &str) -> Result<PackTensor, CheckpointError> {
+        let entry = self.entry(name)?.clone();
+        let dtype = self.burn_dtype(name, entry.dtype)?;
+        let source = Arc::clone(&self.source);
+        let shape = Shape::from(entry.shape.clone());
+        Ok(bridge::deferred(name.to_owned(), dtype, shape, None, move || {
+            let bytes =
+                source.read(entry.start, entry.len).map_err(|error| PackError::IoError(error.to_string()))?;
+            Ok(TensorData::from_bytes_vec(bytes, entry.shape.clone(), dtype))
+        }))
+    }
+}
+
+/// Walks a module for the names and shapes of its parameters on disk, touching no value.
+#[derive(Default)]
+struct Outline {
+    names: Vec<String>,
+    containers: Vec<String>,
+    parameters: Vec<Parameter>,
+}
+
+impl Outline {
+    fn push(&mut self, shape: Shape, dtype: DType) {
+        // The adapter that is used for saving says how a parameter is called and laid out on disk.
+        let no_data = || Err(PackError::ValidationError("a parameter's outline has no data".to_owned()));
+        let tensor = bridge::deferred(self.names.join("."), dtype, shape, None, no_data);
+        let tensor = BurnToPyTorchAdapter.adapt(tensor, ModuleContext::new(&self.containers));
+        self.parameters.push(Parameter { name: tensor.name.clone(), shape: tensor.shape.to_vec(), dtype });
+    }
+}
+
+impl ModuleVisitor for Outline {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.containers.push(container.to_owned());
+        // Which variant of an enum a module is does not show in PyTorch's names.
+        if !container.starts_with("Enum:") {
+            self.names.push(name.to_owned());
+        }
+    }
+
+    fn exit_module(&mut self, _: &str, container: &str) {
+        self.containers.pop();
+        if !container.starts_with("Enum:") {
+            self.names.pop();
+        }
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        self.push(param.lazy_shape(), DType::F32);
+    }
+
+    fn visit_int<const D: usize>(&mut self, param: &Param<Tensor<D, Int>>) {
+        self.push(param.lazy_shape(), DType::I64);
+    }
+
+    fn visit_bool<const D: usize>(&mut self, param: &Param<Tensor<D, Bool>>) {
+        self.push(param.lazy_shape(), DType::Bool(BoolStore::Native));
+    }
+}

@@ -1,0 +1,29 @@
+//! The parts that U-Nets are made of, with the parameter names of diffusers' own modules.
+//!
+//! | file | diffusers' module | what it computes |
+//! |---|---|---|
+//! | [`normalization`] | `GroupNorm` | group norm, with its activation in the same pass |
+//! | [`resnet`] | `ResnetBlock2D` | two convolutions around a time embedding, plus a shortcut |
+//! | [`attention`] | `Attention` in attention blocks | self-attention over the pixels |
+//! | [`sampling`] | `Downsample2D`, `Upsample2D` | halve or double the picture's sides |
+//! | [`embedding`] | `Timesteps`, `GaussianFourierProjection`, `TimestepEmbedding` | time and class as a vector |
+//! | [`stage`] | `DownBlock2D`, `AttnUpBlock2D`, `UNetMidBlock2D`, ... | one resolution of a U-Net |
+//!
+//! None of them is called `Linear` or `GroupNorm`: readers of checkpoints tell a layer's layout by its struct's name.
+
+pub mod attention;
+pub mod embedding;
+pub mod normalization;
+pub mod resnet;
+pub mod sampling;
+pub mod stage;
+
+pub use attention::{SpatialAttention, SpatialAttentionConfig};
+pub use embedding::{
+    FourierProjection, FourierProjectionConfig, Sinusoidal, SinusoidalConfig, TimestepEmbedding,
+    TimestepEmbeddingConfig,
+};
+pub use normalization::{Normalization, NormalizationConfig};
+pub use resnet::{Resampling, ResnetBlock, ResnetBlockConfig, TimeScaleShift};
+pub use sampling::{Downsample, DownsampleConfig, Upsample, UpsampleConfig};
+pub use stage::{DownStage, MidStage, MidStageConfig, StageConfig, UpStage};

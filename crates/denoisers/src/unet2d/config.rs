@@ -1,0 +1,373 @@
+//! The `config.json` of a `UNet2DModel`.
+
+use kiln_backend::ops::Activation;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::ConfigError;
+use crate::blocks::TimeScaleShift;
+
+/// Height and width of the pictures that a network was trained on; it takes others too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum SampleSize {
+    /// One number for both.
+    Square(usize),
+    /// Height, then width.
+    Rectangle([usize; 2]),
+}
+
+impl SampleSize {
+    /// Height and width.
+    #[must_use]
+    pub fn sides(self) -> [usize; 2] {
+        match self {
+            Self::Square(side) => [side, side],
+            Self::Rectangle(sides) => sides,
+        }
+    }
+}
+
+/// How a time becomes numbers, ahead of the two layers of the time embedding.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TimeEmbeddingType {
+    /// Sinusoidal, for timesteps.
+    #[default]
+    Positional,
+    /// Random Fourier features of the logarithm, for noise levels; the output is divided by the level.
+    Fourier,
+    /// A table with a row for each of `num_train_timesteps`.
+    Learned,
+}
+
+/// A stage on the way down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DownBlockType {
+    /// Residual blocks.
+    #[serde(alias = "UNetResDownBlock2D")]
+    DownBlock2D,
+    /// Residual blocks, each followed by attention.
+    #[serde(alias = "UNetResAttnDownBlock2D")]
+    AttnDownBlock2D,
+    /// Residual blocks, the last of which halves the sides.
+    #[serde(alias = "UNetResResnetDownsampleBlock2D")]
+    ResnetDownsampleBlock2D,
+}
+
+/// The stage at the lowest resolution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MidBlockType {
+    /// Residual block, attention, residual block.
+    UNetMidBlock2D,
+}
+
+/// A stage on the way up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum UpBlockType {
+    /// Residual blocks.
+    #[serde(alias = "UNetResUpBlock2D")]
+    UpBlock2D,
+    /// Residual blocks, each followed by attention.
+    #[serde(alias = "UNetResAttnUpBlock2D")]
+    AttnUpBlock2D,
+    /// Residual blocks, the last of which doubles the sides.
+    #[serde(alias = "UNetResResnetUpsampleBlock2D")]
+    ResnetUpsampleBlock2D,
+}
+
+/// What changes the resolution after a stage with attention.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ResampleType {
+    /// A convolution.
+    #[default]
+    Conv,
+    /// A residual block.
+    Resnet,
+}
+
+/// An activation by the name that diffusers gives it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ActivationName {
+    /// SiLU, also called swish.
+    #[default]
+    #[serde(alias = "swish")]
+    Silu,
+    /// GELU with the exact error function.
+    Gelu,
+}
+
+impl From<ActivationName> for Activation {
+    fn from(name: ActivationName) -> Self {
+        match name {
+            ActivationName::Silu => Self::Silu,
+            ActivationName::Gelu => Self::Gelu,
+        }
+    }
+}
+
+/// How a class enters, where it is not looked up in a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClassEmbedType {
+    /// A number, embedded as a time is.
+    Timestep,
+    /// A vector, added as it is.
+    Identity,
+}
+
+/// Configuration of a [`UNet2D`](super::UNet2D), field by field that of diffusers' `UNet2DModel`, whose defaults it has.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct UNet2DConfig {
+    /// Sides of the pictures that the network was trained on.
+    pub sample_size: Option<SampleSize>,
+    /// Channels of the sample.
+    pub in_channels: usize,
+    /// Channels of the prediction.
+    pub out_channels: usize,
+    /// Whether samples come in 0..1 and are brought to -1..1 first.
+    pub center_input_sample: bool,
+    /// How a time becomes numbers.
+    pub time_embedding_type: TimeEmbeddingType,
+    /// Width of the time embedding; four times the first stage's channels if not given.
+    pub time_embedding_dim: Option<usize>,
+    /// Shift in the exponent of the sinusoidal frequencies.
+    pub freq_shift: f64,
+    /// Whether cosines come first in the sinusoidal embedding.
+    pub flip_sin_to_cos: bool,
+    /// Stages on the way down, outermost first.
+    pub down_block_types: Vec<DownBlockType>,
+    /// Stage at the lowest resolution, if any.
+    pub mid_block_type: Option<MidBlockType>,
+    /// Stages on the way up, innermost first.
+    pub up_block_types: Vec<UpBlockType>,
+    /// Channels of each stage, outermost first.
+    pub block_out_channels: Vec<usize>,
+    /// Residual blocks of a stage on the way down; one more on the way up.
+    pub layers_per_block: usize,
+    /// Divides the results of the middle stage's layers.
+    pub mid_block_scale_factor: f64,
+    /// Padding of the convolutions that halve; 0 pads below and to the right only.
+    pub downsample_padding: usize,
+    /// What halves the sides after a stage with attention; a convolution if `null`.
+    pub downsample_type: Option<ResampleType>,
+    /// What doubles the sides after a stage with attention; a convolution if `null`.
+    pub upsample_type: Option<ResampleType>,
+    /// Dropout in the residual blocks, in training.
+    pub dropout: f64,
+    /// Activation of the residual blocks.
+    pub act_fn: ActivationName,
+    /// Channels of an attention head; `null` for a single head.
+    pub attention_head_dim: Option<usize>,
+    /// Groups of the norms.
+    pub norm_num_groups: usize,
+    /// Groups of the norm in the middle stage's attention.
+    pub attn_norm_num_groups: Option<usize>,
+    /// Added to the variance in the norms.
+    pub norm_eps: f64,
+    /// How the time embedding enters the residual blocks.
+    pub resnet_time_scale_shift: TimeScaleShift,
+    /// Whether the middle stage has attention.
+    pub add_attention: bool,
+    /// How a class enters, if not by a table.
+    pub class_embed_type: Option<ClassEmbedType>,
+    /// Rows of the table of classes, where there is one.
+    pub num_class_embeds: Option<usize>,
+    /// Rows of the table of times, where there is one.
+    pub num_train_timesteps: Option<usize>,
+}
+
+impl Default for UNet2DConfig {
+    fn default() -> Self {
+        use DownBlockType::{AttnDownBlock2D, DownBlock2D};
+        use UpBlockType::{AttnUpBlock2D, UpBlock2D};
+        Self {
+            sample_size: None,
+            in_channels: 3,
+            out_channels: 3,
+            center_input_sample: false,
+            time_embedding_type: TimeEmbeddingType::Positional,
+            time_embedding_dim: None,
+            freq_shift: 0.0,
+            flip_sin_to_cos: true,
+            down_block_types: vec![DownBlock2D, AttnDownBlock2D, AttnDownBlock2D, AttnDownBlock2D],
+            mid_block_type: Some(MidBlockType::UNetMidBlock2D),
+            up_block_types: vec![AttnUpBlock2D, AttnUpBlock2D, AttnUpBlock2D, UpBlock2D],
+            block_out_channels: vec![224, 448, 672, 896],
+            layers_per_block: 2,
+            mid_block_scale_factor: 1.0,
+            downsample_padding: 1,
+            downsample_type: Some(ResampleType::Conv),
+            upsample_type: Some(ResampleType::Conv),
+            dropout: 0.0,
+            act_fn: ActivationName::Silu,
+            attention_head_dim: Some(8),
+            norm_num_groups: 32,
+            attn_norm_num_groups: None,
+            norm_eps: 1e-5,
+            resnet_time_scale_shift: TimeScaleShift::Default,
+            add_attention: true,
+            class_embed_type: None,
+            num_class_embeds: None,
+            num_train_timesteps: None,
+        }
+    }
+}
+
+/// `_class_name` of these configs.
+const CLASS: &str = "UNet2DModel";
+
+impl UNet2DConfig {
+    /// Read a `config.json`. Fields that are absent take diffusers' defaults; fields unknown here are passed over.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] if the text is no JSON object, is another model's config, or has a field whose value can't be used;
+    /// the message names the field.
+    pub fn from_json(text: &str) -> Result<Self, ConfigError> {
+        let object: Map<String, Value> =
+            serde_json::from_str(text).map_err(|error| ConfigError::NotJson { reason: error.to_string() })?;
+        if let Some(class) = object.get("_class_name")
+            && class.as_str() != Some(CLASS)
+        {
+            let found = class.as_str().map_or_else(|| class.to_string(), str::to_owned);
+            return Err(ConfigError::Class { expected: CLASS.to_owned(), found });
+        }
+        let config: Self = serde_json::from_value(Value::Object(object.clone())).map_err(|error| {
+            // serde does not say which field it was in; every field has a default, so each can be tried alone.
+            object
+                .into_iter()
+                .find_map(|(field, value)| {
+                    let alone = Map::from_iter([(field.clone(), value)]);
+                    let reason = serde_json::from_value::<Self>(Value::Object(alone)).err()?.to_string();
+                    Some(ConfigError::Field { field, reason })
+                })
+                .unwrap_or_else(|| ConfigError::NotJson { reason: error.to_string() })
+        })?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// The config as diffusers writes it, so that Python reads it back.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let mut object = match serde_json::to_value(self) {
+            Ok(Value::Object(object)) => object,
+            // A struct of numbers, texts and lists has no other form.
+            _ => Map::new(),
+        };
+        object.insert("_class_name".to_owned(), CLASS.into());
+        format!("{:#}", Value::Object(object))
+    }
+
+    /// Width of the time embedding.
+    #[must_use]
+    pub fn time_channels(&self) -> usize {
+        self.time_embedding_dim.unwrap_or_else(|| 4 * self.block_out_channels.first().copied().unwrap_or(0))
+    }
+
+    /// Check that the fields together make a network.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Inconsistent`] with the field to change.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let stages = self.block_out_channels.len();
+        if stages == 0 {
+            return fail("block_out_channels", "is empty".to_owned());
+        }
+        for (field, count) in
+            [("down_block_types", self.down_block_types.len()), ("up_block_types", self.up_block_types.len())]
+        {
+            if count != stages {
+                return fail(field, format!("has {count} entries, `block_out_channels` has {stages}"));
+            }
+        }
+        for (field, value) in [
+            ("in_channels", self.in_channels),
+            ("out_channels", self.out_channels),
+            ("layers_per_block", self.layers_per_block),
+            ("norm_num_groups", self.norm_num_groups),
+            ("time_embedding_dim", self.time_embedding_dim.unwrap_or(1)),
+            ("attention_head_dim", self.attention_head_dim.unwrap_or(1)),
+            ("num_class_embeds", self.num_class_embeds.unwrap_or(1)),
+            ("num_train_timesteps", self.num_train_timesteps.unwrap_or(1)),
+            ("attn_norm_num_groups", self.attn_norm_num_groups.unwrap_or(1)),
+        ] {
+            if value == 0 {
+                return fail(field, "is 0".to_owned());
+            }
+        }
+        if !(0.0..1.0).contains(&self.dropout) {
+            return fail("dropout", format!("is {}; expected 0 or more, and less than 1", self.dropout));
+        }
+        if !(self.norm_eps > 0.0 && self.norm_eps.is_finite()) {
+            return fail("norm_eps", format!("is {}; expected a number above 0", self.norm_eps));
+        }
+        if self.mid_block_scale_factor == 0.0 || !self.mid_block_scale_factor.is_finite() {
+            return fail("mid_block_scale_factor", format!("is {}", self.mid_block_scale_factor));
+        }
+        if self.time_embedding_type == TimeEmbeddingType::Learned && self.num_train_timesteps.is_none() {
+            return fail("num_train_timesteps", "must be given for learned time embeddings".to_owned());
+        }
+        let first = self.block_out_channels[0];
+        if self.time_embedding_type == TimeEmbeddingType::Positional
+            && (first < 2 || (first / 2) as f64 <= self.freq_shift)
+        {
+            return fail("freq_shift", format!("is {} for {first} channels", self.freq_shift));
+        }
+        self.validate_channels()
+    }
+
+    /// Channels of the skip connections, in the order that the way down makes them.
+    pub(super) fn skip_channels(&self) -> Vec<usize> {
+        let last = self.block_out_channels.len() - 1;
+        let stages = self.block_out_channels.iter().enumerate();
+        // A stage's downsampler makes one too.
+        let stages = stages.flat_map(|(i, &out)| vec![out; self.layers_per_block + usize::from(i < last)]);
+        std::iter::once(self.block_out_channels[0]).chain(stages).collect()
+    }
+
+    fn validate_channels(&self) -> Result<(), ConfigError> {
+        let stages = self.block_out_channels.len();
+        for (i, &channels) in self.block_out_channels.iter().enumerate() {
+            let innermost = i + 1 == stages;
+            if channels == 0 {
+                return fail("block_out_channels", format!("stage {i} has none"));
+            }
+            let attends = self.down_block_types[i] == DownBlockType::AttnDownBlock2D
+                || self.up_block_types[stages - 1 - i] == UpBlockType::AttnUpBlock2D
+                || (innermost && self.mid_block_type.is_some() && self.add_attention);
+            if attends && self.attention_head_dim.is_some_and(|head_dim| head_dim > channels) {
+                return fail("attention_head_dim", format!("exceeds the {channels} channels of stage {i}"));
+            }
+            if innermost && self.attn_norm_num_groups.is_some_and(|groups| !channels.is_multiple_of(groups)) {
+                return fail("attn_norm_num_groups", format!("does not divide {channels} channels"));
+            }
+        }
+        // Every width that a norm meets: the stages', and on the way up those joined with skip connections'.
+        let mut skips = self.skip_channels();
+        let mut incoming = self.block_out_channels[stages - 1];
+        let mut normed = self.block_out_channels.clone();
+        for &out in self.block_out_channels.iter().rev() {
+            for _ in 0..=self.layers_per_block {
+                normed.push(incoming + skips.pop().unwrap_or(0));
+                incoming = out;
+            }
+        }
+        match normed.into_iter().find(|channels| !channels.is_multiple_of(self.norm_num_groups)) {
+            Some(channels) => fail(
+                "norm_num_groups",
+                format!("{} groups do not divide {channels} channels", self.norm_num_groups),
+            ),
+            None => Ok(()),
+        }
+    }
+}
+
+fn fail(field: &'static str, reason: String) -> Result<(), ConfigError> {
+    Err(ConfigError::Inconsistent { field, reason })
+}

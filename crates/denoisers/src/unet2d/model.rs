@@ -1,0 +1,295 @@
+//! The network that a [`UNet2DConfig`] describes.
+
+use burn::module::Module;
+use burn::nn::conv::Conv2d;
+use burn::nn::{Embedding, EmbeddingConfig};
+use burn::tensor::{Device, Int, Tensor};
+use kiln_backend::ops::Activation;
+
+use super::config::{
+    ClassEmbedType, DownBlockType, ResampleType, TimeEmbeddingType, UNet2DConfig, UpBlockType,
+};
+use crate::ConfigError;
+use crate::blocks::embedding::SineOrder;
+use crate::blocks::resnet::conv3x3;
+use crate::blocks::resnet::TimeScaleShift;
+use crate::blocks::stage::Resampler;
+use crate::blocks::{
+    DownStage, FourierProjection, FourierProjectionConfig, MidStage, MidStageConfig, Normalization,
+    NormalizationConfig, Sinusoidal, SinusoidalConfig, StageConfig, TimestepEmbedding, TimestepEmbeddingConfig,
+    UpStage,
+};
+
+/// What a class-conditional network is told beside the time.
+#[derive(Clone, Debug)]
+pub enum ClassCondition {
+    /// Rows of the table of classes, `[batch]`.
+    Labels(Tensor<1, Int>),
+    /// Numbers that are embedded as times are, `[batch]` (`class_embed_type` = `timestep`).
+    Numbers(Tensor<1>),
+    /// Vectors that are added to the time embedding, `[batch, time_channels]` (`class_embed_type` = `identity`).
+    Vectors(Tensor<2>),
+}
+
+#[derive(Module, Debug)]
+enum TimeProjection {
+    Positional(Sinusoidal),
+    Fourier(FourierProjection),
+    Learned(Embedding),
+}
+
+impl TimeProjection {
+    fn forward(&self, times: Tensor<1>) -> Tensor<2> {
+        match self {
+            Self::Positional(sinusoidal) => sinusoidal.forward(times),
+            Self::Fourier(fourier) => fourier.forward(times),
+            Self::Learned(table) => lookup(table, times.int()),
+        }
+    }
+}
+
+/// Rows of a table, `[batch]` to `[batch, width]`.
+fn lookup(table: &Embedding, rows: Tensor<1, Int>) -> Tensor<2> {
+    table.forward(rows.unsqueeze_dim(1)).squeeze_dim(1)
+}
+
+/// Stands where a condition is added as it is: a module with no parameters.
+#[derive(Module, Debug)]
+struct AddedAsIs {
+    channels: usize,
+}
+
+#[derive(Module, Debug)]
+enum ClassEmbedding {
+    Table(Embedding),
+    Number(TimestepEmbedding),
+    Vector(AddedAsIs),
+}
+
+/// U-Net of a `UNet2DModel`; see the [module](super).
+#[derive(Module, Debug)]
+pub struct UNet2D {
+    conv_in: Conv2d,
+    time_proj: TimeProjection,
+    time_embedding: TimestepEmbedding,
+    class_embedding: Option<ClassEmbedding>,
+    down_blocks: Vec<DownStage>,
+    mid_block: Option<MidStage>,
+    up_blocks: Vec<UpStage>,
+    conv_norm_out: Normalization,
+    conv_out: Conv2d,
+    center_input_sample: bool,
+}
+
+impl UNet2DConfig {
+    /// The network with PyTorch's default initialisation on `device`; [`seeded`](crate::seeded) makes that reproducible.
+    ///
+    /// # Errors
+    ///
+    /// As [`validate`](UNet2DConfig::validate).
+    pub fn init(&self, device: &Device) -> Result<UNet2D, ConfigError> {
+        self.validate()?;
+        let first = self.block_out_channels[0];
+        let innermost = self.block_out_channels[self.block_out_channels.len() - 1];
+        let down_blocks = self.init_down(device);
+        let mid_block = self.mid_block_type.map(|_| self.init_mid(innermost, device));
+        let up_blocks = self.init_up(innermost, device);
+        let (time_proj, time_input) = match self.time_embedding_type {
+            TimeEmbeddingType::Positional => {
+                let order =
+                    if self.flip_sin_to_cos { SineOrder::CosineFirst } else { SineOrder::SineFirst };
+                let sinusoidal =
+                    SinusoidalConfig::new(first).with_order(order).with_freq_shift(self.freq_shift).init();
+                (TimeProjection::Positional(sinusoidal), first)
+            }
+            TimeEmbeddingType::Fourier => {
+                (TimeProjection::Fourier(FourierProjectionConfig::new(first).init(device)), 2 * first)
+            }
+            TimeEmbeddingType::Learned => {
+                let rows = self.num_train_timesteps.unwrap_or_default();
+                (TimeProjection::Learned(EmbeddingConfig::new(rows, first).init(device)), first)
+            }
+        };
+        let time_embedding = || TimestepEmbeddingConfig::new(time_input, self.time_channels()).init(device);
+        let class_embedding = match (self.class_embed_type, self.num_class_embeds) {
+            (Some(ClassEmbedType::Timestep), _) => Some(ClassEmbedding::Number(time_embedding())),
+            (Some(ClassEmbedType::Identity), _) => {
+                Some(ClassEmbedding::Vector(AddedAsIs { channels: self.time_channels() }))
+            }
+            (None, Some(classes)) => {
+                Some(ClassEmbedding::Table(EmbeddingConfig::new(classes, self.time_channels()).init(device)))
+            }
+            (None, None) => None,
+        };
+        Ok(UNet2D {
+            conv_in: conv3x3([self.in_channels, first], device),
+            time_proj,
+            time_embedding: time_embedding(),
+            class_embedding,
+            down_blocks,
+            mid_block,
+            up_blocks,
+            conv_norm_out: NormalizationConfig::new(first, self.norm_num_groups).with_eps(self.norm_eps).init(device),
+            conv_out: conv3x3([first, self.out_channels], device),
+            center_input_sample: self.center_input_sample,
+        })
+    }
+
+    /// What all stages share.
+    fn stage(&self, in_channels: usize, out_channels: usize) -> StageConfig {
+        StageConfig::new(in_channels, out_channels)
+            .with_time_channels(Some(self.time_channels()))
+            .with_downsample_padding(self.downsample_padding)
+            .with_groups(self.norm_num_groups)
+            .with_eps(self.norm_eps)
+            .with_activation(self.act_fn.into())
+            .with_time_scale_shift(self.resnet_time_scale_shift)
+            .with_dropout(self.dropout)
+    }
+
+    fn init_down(&self, device: &Device) -> Vec<DownStage> {
+        let mut channels = self.block_out_channels[0];
+        let last = self.block_out_channels.len() - 1;
+        let mut stages = Vec::new();
+        for (i, (&kind, &out)) in self.down_block_types.iter().zip(&self.block_out_channels).enumerate() {
+            let (attention, resampler) = match kind {
+                DownBlockType::DownBlock2D => (None, Resampler::Conv),
+                DownBlockType::ResnetDownsampleBlock2D => (None, Resampler::Resnet),
+                DownBlockType::AttnDownBlock2D => {
+                    (Some(self.attention_head_dim.unwrap_or(out)), resampler(self.downsample_type))
+                }
+            };
+            let resampler = if i == last { Resampler::None } else { resampler };
+            let stage = self.stage(channels, out).with_attention_head_dim(attention).with_resampler(resampler);
+            stages.push(stage.init_down(self.layers_per_block, device));
+            channels = out;
+        }
+        stages
+    }
+
+    fn init_mid(&self, channels: usize, device: &Device) -> MidStage {
+        let groups = match self.resnet_time_scale_shift {
+            TimeScaleShift::Default => Some(self.norm_num_groups),
+            TimeScaleShift::ScaleShift => None,
+        };
+        MidStageConfig::new(channels)
+            .with_time_channels(Some(self.time_channels()))
+            .with_attention_head_dim(self.add_attention.then(|| self.attention_head_dim.unwrap_or(channels)))
+            .with_attention_groups(self.attn_norm_num_groups.or(groups))
+            .with_groups(self.norm_num_groups)
+            .with_eps(self.norm_eps)
+            .with_activation(self.act_fn.into())
+            .with_time_scale_shift(self.resnet_time_scale_shift)
+            .with_dropout(self.dropout)
+            .with_output_scale_factor(self.mid_block_scale_factor)
+            .init(device)
+    }
+
+    fn init_up(&self, innermost: usize, device: &Device) -> Vec<UpStage> {
+        let mut skips = self.skip_channels();
+        let mut channels = innermost;
+        let last = self.block_out_channels.len() - 1;
+        let mut stages = Vec::new();
+        for (i, (&kind, &out)) in
+            self.up_block_types.iter().zip(self.block_out_channels.iter().rev()).enumerate()
+        {
+            let (attention, resampler) = match kind {
+                UpBlockType::UpBlock2D => (None, Resampler::Conv),
+                UpBlockType::ResnetUpsampleBlock2D => (None, Resampler::Resnet),
+                UpBlockType::AttnUpBlock2D => {
+                    (Some(self.attention_head_dim.unwrap_or(out)), resampler(self.upsample_type))
+                }
+            };
+            let resampler = if i == last { Resampler::None } else { resampler };
+            let taken: Vec<usize> = (0..=self.layers_per_block).filter_map(|_| skips.pop()).collect();
+            let stage = self.stage(channels, out).with_attention_head_dim(attention).with_resampler(resampler);
+            stages.push(stage.init_up(&taken, device));
+            channels = out;
+        }
+        stages
+    }
+}
+
+fn resampler(kind: Option<ResampleType>) -> Resampler {
+    match kind.unwrap_or_default() {
+        ResampleType::Conv => Resampler::Conv,
+        ResampleType::Resnet => Resampler::Resnet,
+    }
+}
+
+impl UNet2D {
+    /// Predict from `sample`, `[batch, in_channels, height, width]`, at `timesteps`, `[batch]` (whole or not), for the
+    /// classes `class_labels`, `[batch]`, where the network has a table of classes. The result is
+    /// `[batch, out_channels, height, width]`.
+    ///
+    /// # Panics
+    ///
+    /// As [`forward_with`](Self::forward_with) does.
+    #[must_use]
+    pub fn forward(
+        &self,
+        sample: Tensor<4>,
+        timesteps: Tensor<1>,
+        class_labels: Option<Tensor<1, Int>>,
+    ) -> Tensor<4> {
+        self.forward_with(sample, timesteps, class_labels.map(ClassCondition::Labels))
+    }
+
+    /// As [`forward`](Self::forward), with any kind of condition.
+    ///
+    /// # Panics
+    ///
+    /// If the network is conditional and gets no condition, or another kind of condition than it was made for, and if
+    /// `timesteps` does not hold one number a sample.
+    #[must_use]
+    pub fn forward_with(
+        &self,
+        sample: Tensor<4>,
+        timesteps: Tensor<1>,
+        condition: Option<ClassCondition>,
+    ) -> Tensor<4> {
+        let [batch, _, _, _] = sample.dims();
+        assert_eq!(timesteps.dims(), [batch], "one timestep a sample");
+        let dtype = sample.dtype();
+        let time = self.time_embedding.forward(self.time_proj.forward(timesteps.clone()).cast(dtype));
+        let time = match self.embed(condition, dtype) {
+            Some(class) => time + class,
+            None => time,
+        };
+
+        let x = if self.center_input_sample { sample * 2.0 - 1.0 } else { sample };
+        let mut x = self.conv_in.forward(x);
+        let mut skips = vec![x.clone()];
+        for stage in &self.down_blocks {
+            x = stage.forward(x, Some(&time), &mut skips);
+        }
+        if let Some(stage) = &self.mid_block {
+            x = stage.forward(x, Some(&time));
+        }
+        for stage in &self.up_blocks {
+            x = stage.forward(x, Some(&time), &mut skips);
+        }
+        let x = self.conv_out.forward(self.conv_norm_out.forward(x, Activation::Silu));
+        match self.time_proj {
+            // Here the network gives a score, whose size goes with 1 / sigma.
+            TimeProjection::Fourier(_) => x / timesteps.cast(dtype).reshape([batch, 1, 1, 1]),
+            TimeProjection::Positional(_) | TimeProjection::Learned(_) => x,
+        }
+    }
+
+    fn embed(&self, condition: Option<ClassCondition>, dtype: burn::tensor::DType) -> Option<Tensor<2>> {
+        match (&self.class_embedding, condition) {
+            (None, None) => None,
+            (Some(ClassEmbedding::Table(table)), Some(ClassCondition::Labels(labels))) => {
+                Some(lookup(table, labels))
+            }
+            (Some(ClassEmbedding::Number(layers)), Some(ClassCondition::Numbers(numbers))) => {
+                Some(layers.forward(self.time_proj.forward(numbers).cast(dtype)))
+            }
+            (Some(ClassEmbedding::Vector(_)), Some(ClassCondition::Vectors(vectors))) => Some(vectors),
+            (None, Some(_)) => panic!("this network takes no class"),
+            (Some(_), None) => panic!("this network needs a class for every sample"),
+            (Some(expected), Some(_)) => panic!("this network takes another kind of class: {expected:?}"),
+        }
+    }
+}
