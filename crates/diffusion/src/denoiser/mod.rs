@@ -1,0 +1,67 @@
+//! Denoisers: from a noisy sample and its time to an estimate of the data and the noise in it.
+
+mod clipped;
+mod exact;
+mod guided;
+mod network;
+
+use burn::tensor::Tensor;
+
+pub use clipped::Clipped;
+pub use exact::GaussianMixture;
+pub use guided::{Contrast, Guided};
+pub use network::Network;
+
+/// What `x = alpha data + sigma noise` is thought to be made of.
+#[derive(Clone, Debug)]
+pub struct Estimate<const D: usize> {
+    /// The clean sample.
+    pub data: Tensor<D>,
+    /// The standard normal noise.
+    pub noise: Tensor<D>,
+}
+
+impl<const D: usize> Estimate<D> {
+    /// The first and the second half of a batch, as when two conditions went through a network as one batch.
+    ///
+    /// # Panics
+    /// If the batch is odd.
+    #[must_use]
+    pub fn halves(self) -> [Self; 2] {
+        let batch = self.data.dims()[0];
+        assert!(batch.is_multiple_of(2), "a batch of {batch} has no halves");
+        [0, batch / 2].map(|start| Self {
+            data: self.data.clone().narrow(0, start, batch / 2),
+            noise: self.noise.clone().narrow(0, start, batch / 2),
+        })
+    }
+}
+
+/// Anything that takes `x_t` apart: a closure, a [`Network`], or a wrapper of another denoiser.
+///
+/// Guidance, clipping and control are wrappers that are denoisers themselves, so that a solver sees one kind of thing.
+///
+/// ```
+/// use burn::tensor::Tensor;
+/// use kiln_diffusion::{Denoiser, Estimate};
+///
+/// /// Takes any x for pure noise.
+/// fn sceptic(x: Tensor<2>, _t: f64) -> Estimate<2> {
+///     Estimate { data: x.zeros_like(), noise: x }
+/// }
+/// fn needs(_: &dyn Denoiser<2>) {}
+/// needs(&sceptic);
+/// ```
+pub trait Denoiser<const D: usize> {
+    /// The estimate at time t.
+    ///
+    /// # Shapes
+    /// - `x`, and both parts of the estimate: `[batch, ...]`.
+    fn denoise(&self, x: Tensor<D>, t: f64) -> Estimate<D>;
+}
+
+impl<const D: usize, F: Fn(Tensor<D>, f64) -> Estimate<D>> Denoiser<D> for F {
+    fn denoise(&self, x: Tensor<D>, t: f64) -> Estimate<D> {
+        self(x, t)
+    }
+}

@@ -1,0 +1,72 @@
+//! Clocks: the variable in which a solver of the ordinary differential equation takes its straight lines.
+//!
+//! The equation `dx/dt = alpha' x_0_hat + sigma' eps_hat` is the same in any variable, but the error of a step is not. With `x = m z` and a
+//! clock tau(t) it reads `dz/dtau = p x_0_hat + q eps_hat`:
+//!
+//! | clock | m | tau | p | q |
+//! |---|---|---|---|---|
+//! | time | 1 | t | alpha' | sigma' |
+//! | noise ratio | alpha | sigma / alpha | 0 | 1 |
+//! | angle | sqrt(alpha² + sigma²) | atan2(sigma, alpha) | -sin tau | cos tau |
+//!
+//! Time is the flow matching papers' choice; the noise ratio is EDM's and k-diffusion's (Karras et al. 2022, equation 4; its pole is
+//! at alpha = 0); the angle (Salimans, Ho 2022, appendix D) has no pole on any process.
+
+use burn::tensor::Tensor;
+use serde::{Deserialize, Serialize};
+
+use crate::blend::blend;
+use crate::{Estimate, Law, Process};
+
+/// The variable in which [`Euler`](super::Euler) and [`Heun`](super::Heun) step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Clock {
+    /// That of the process, [`Process::clock`].
+    #[default]
+    OfProcess,
+    /// t itself.
+    Time,
+    /// sigma / alpha.
+    NoiseRatio,
+    /// atan2(sigma, alpha).
+    Angle,
+}
+
+/// One time as a clock shows it: the table's m, tau, p and q.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reading {
+    pub(super) scale: f64,
+    pub(super) tau: f64,
+    slope: [f64; 2],
+}
+
+impl Reading {
+    /// dz/dtau.
+    pub(super) fn slope<const D: usize>(&self, estimate: &Estimate<D>) -> Tensor<D> {
+        blend(self.slope, &estimate.data, &estimate.noise)
+    }
+}
+
+impl Clock {
+    /// What the clock shows at t.
+    pub(super) fn read(self, process: &dyn Process, t: f64) -> Reading {
+        let law = process.law(t);
+        let clock = if self == Self::OfProcess { process.clock() } else { self };
+        clock.read_law(&law, t)
+    }
+
+    fn read_law(self, law: &Law, t: f64) -> Reading {
+        match self {
+            // A process that names no clock of its own is read by t.
+            Self::Time | Self::OfProcess => {
+                Reading { scale: 1.0, tau: t, slope: [law.alpha_dot, law.sigma_dot] }
+            }
+            Self::NoiseRatio => Reading { scale: law.alpha, tau: law.noise_ratio(), slope: [0.0, 1.0] },
+            Self::Angle => {
+                let (sine, cosine) = law.angle().sin_cos();
+                Reading { scale: law.norm(), tau: law.angle(), slope: [-sine, cosine] }
+            }
+        }
+    }
+}
