@@ -130,14 +130,18 @@ impl fmt::Debug for Picture {
     }
 }
 
-/// An empty buffer with room for a picture, or the error that there is no memory for it: sizes come from outside, and
-/// an allocation that fails would otherwise end the process.
-pub(crate) fn room_for(width: u32, height: u32, channels: usize) -> Result<Vec<u8>, PictureError> {
-    let mut samples = Vec::new();
-    let bytes = (u64::from(width) * u64::from(height)).checked_mul(channels as u64);
-    bytes
-        .and_then(|bytes| usize::try_from(bytes).ok())
-        .and_then(|bytes| samples.try_reserve_exact(bytes).ok())
+/// An empty buffer with room for `count` values, or the error that there is no memory for a picture of this size: sizes
+/// come from outside, and an allocation that fails would otherwise end the process.
+pub(crate) fn room<T>(count: u64, (width, height): (u32, u32)) -> Result<Vec<T>, PictureError> {
+    let mut values = Vec::new();
+    usize::try_from(count)
+        .ok()
+        .and_then(|count| values.try_reserve_exact(count).ok())
         .ok_or(PictureError::OutOfMemory { width, height })?;
-    Ok(samples)
+    Ok(values)
+}
+
+/// An empty buffer with room for the samples of a picture.
+pub(crate) fn room_for(width: u32, height: u32, channels: usize) -> Result<Vec<u8>, PictureError> {
+    room((u64::from(width) * u64::from(height)).saturating_mul(channels as u64), (width, height))
 }

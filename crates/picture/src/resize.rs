@@ -8,8 +8,8 @@
 //! w[x]    = filter((x + 1/2 - center) / filterscale) / sum,   |x + 1/2 - center| < reach
 //! ```
 //!
-//! so that the filter widens when a picture shrinks (antialiasing), first along rows and then along columns, with the
-//! result of the first pass rounded to 8 bits. Weights are integers of 22 fractional bits (32 bits less 8 for the sample
+//! so that the filter widens when a picture shrinks (antialiasing): one pass along rows and one along columns, with the
+//! result of the first rounded to 8 bits. Which is the first matters to the last bit (see `columns_first`). Weights are integers of 22 fractional bits (32 bits less 8 for the sample
 //! and 2 against overflow, since bicubic and Lanczos weights overshoot). Source: Pillow, src/libImaging/Resample.c
 //! (`precompute_coeffs`, `normalize_coeffs_8bpc`, `ImagingResampleHorizontal_8bpc`), Geometry.c (`ImagingScaleAffine`) and
 //! Image.py (`resize`: premultiplies where there is alpha).
@@ -17,10 +17,11 @@
 //! The crate `fast_image_resize` follows the older Pillow-SIMD with weights of 15 bits, which differ from PIL by one
 //! level in places; hence our own passes.
 
+use std::borrow::Cow;
 use std::f64::consts::PI;
 use std::ops::Range;
 
-use crate::picture::room_for;
+use crate::picture::{room, room_for};
 use crate::{Channels, Picture, PictureError};
 
 /// The kernels of PIL's `Image.Resampling`, under PIL's names.
@@ -77,6 +78,9 @@ impl Filter {
 impl Picture {
     /// The picture at another size, with the values of PIL's `image.resize((width, height), filter)`, to the bit.
     ///
+    /// PIL is Pillow 13.0. Earlier ones give the same but where the height shrinks by more than twice what the width does:
+    /// there they round between the two passes the other way about.
+    ///
     /// Where there is alpha, every filter but `Nearest` works on premultiplied colours, as PIL does. At its own size, the
     /// picture comes back as it is.
     ///
@@ -99,6 +103,8 @@ impl Picture {
         if width == 0 || height == 0 {
             return Err(PictureError::EmptySize { width, height });
         }
+        // Whether the result can be held at all is seen before anything is worked out.
+        drop(room_for(columns.end - columns.start, rows.end - rows.start, self.channels().count())?);
         debug_assert!(!columns.is_empty() && columns.end <= width && !rows.is_empty() && rows.end <= height);
         if size == (self.width(), self.height()) {
             return self.crop(columns.start, rows.start, columns.end - columns.start, rows.end - rows.start);
@@ -114,21 +120,23 @@ impl Picture {
 
     /// Nearest neighbour. The source position is a running sum, as in PIL, whose rounding it thereby shares.
     fn pick(&self, size: (u32, u32), columns: Range<u32>, rows: Range<u32>) -> Result<Picture, PictureError> {
-        let positions = |input: u32, output: u32, part: Range<u32>| -> Vec<usize> {
+        let positions = |input: u32, output: u32, part: &Range<u32>| {
             let scale = f64::from(input) / f64::from(output);
+            let mut positions = room::<usize>(part.len() as u64, size)?;
             let mut at = scale * 0.5;
-            let mut step = |_| {
-                let position = (at as usize).min(input as usize - 1);
+            for i in 0..part.end {
+                if i >= part.start {
+                    positions.push((at as usize).min(input as usize - 1));
+                }
                 at += scale;
-                position
-            };
-            (0..part.end).map(&mut step).skip(part.start as usize).collect()
+            }
+            Ok(positions)
         };
         let (width, height) = (columns.end - columns.start, rows.end - rows.start);
         let channels = self.channels().count();
         let mut samples = room_for(width, height, channels)?;
-        let columns = positions(self.width(), size.0, columns);
-        for row in positions(self.height(), size.1, rows) {
+        let columns = positions(self.width(), size.0, &columns)?;
+        for row in positions(self.height(), size.1, &rows)? {
             let row = &self.samples()[row * self.stride()..][..self.stride()];
             for column in &columns {
                 samples.extend_from_slice(&row[column * channels..][..channels]);
@@ -137,7 +145,8 @@ impl Picture {
         Ok(Picture::from_parts(width, height, self.channels(), samples))
     }
 
-    /// The two passes. A pass that would change nothing is left out, as in PIL.
+    /// The two passes, over the part of the picture that they read. A pass that would change nothing is left out, as in
+    /// PIL.
     fn mean(
         &self,
         size: (u32, u32),
@@ -145,35 +154,60 @@ impl Picture {
         rows: Range<u32>,
         filter: Filter,
     ) -> Result<Picture, PictureError> {
-        let vertical =
-            (size.1 != self.height()).then(|| Taps::new(self.height(), size.1, rows.clone(), filter));
-        // The first pass makes only the rows that the second one reads.
-        let needed = vertical.as_ref().map_or(rows, Taps::reach);
-        let first_row = needed.start as usize;
-        let rows = if size.0 == self.width() {
-            self.crop(columns.start, needed.start, columns.end - columns.start, needed.end - needed.start)?
-        } else {
-            let taps = Taps::new(self.width(), size.0, columns, filter);
-            match self.channels() {
-                Channels::Grey => self.along_rows::<1>(needed, &taps)?,
-                Channels::GreyAlpha => self.along_rows::<2>(needed, &taps)?,
-                Channels::Rgb => self.along_rows::<3>(needed, &taps)?,
-                Channels::Rgba => self.along_rows::<4>(needed, &taps)?,
-            }
+        let taps = |input: u32, output: u32, part: &Range<u32>| {
+            (input != output).then(|| Taps::new(input, output, part.clone(), filter, size)).transpose()
         };
-        match vertical {
-            Some(taps) => rows.along_columns(first_row, &taps),
-            None => Ok(rows),
+        let along_rows = taps(self.width(), size.0, &columns)?;
+        let along_columns = taps(self.height(), size.1, &rows)?;
+        let columns = along_rows.as_ref().map_or(columns, |taps| taps.reads.clone());
+        let rows = along_columns.as_ref().map_or(rows, |taps| taps.reads.clone());
+
+        let part = if (columns.len(), rows.len()) == (self.width() as usize, self.height() as usize) {
+            Cow::Borrowed(self)
+        } else {
+            Cow::Owned(self.crop(
+                columns.start,
+                rows.start,
+                columns.end - columns.start,
+                rows.end - rows.start,
+            )?)
+        };
+        match (along_rows, along_columns) {
+            (None, None) => Ok(part.into_owned()),
+            (Some(taps), None) => part.along_rows(&taps),
+            (None, Some(taps)) => part.along_columns(&taps),
+            (Some(along_rows), Some(along_columns)) if self.columns_first(size) => {
+                part.along_columns(&along_columns)?.along_rows(&along_rows)
+            }
+            (Some(along_rows), Some(along_columns)) => {
+                part.along_rows(&along_rows)?.along_columns(&along_columns)
+            }
         }
     }
 
-    fn along_rows<const C: usize>(&self, rows: Range<u32>, taps: &Taps) -> Result<Picture, PictureError> {
-        let (width, height) = (taps.len() as u32, rows.end - rows.start);
+    /// Whether the pass along columns comes first: Pillow does so since 13.0 (pull request 9549) when the height shrinks,
+    /// and by more than twice what the width does, to have less to do in the second pass.
+    ///
+    /// The release does not state the bound; it was read off Pillow 13.0.0 by comparing its result with both orders.
+    fn columns_first(&self, (width, height): (u32, u32)) -> bool {
+        let shrinks = |from: u32, to: u32| i64::from(from) - i64::from(to);
+        let vertically = shrinks(self.height(), height);
+        vertically > 0 && vertically > 2 * shrinks(self.width(), width)
+    }
+
+    fn along_rows(&self, taps: &Taps) -> Result<Picture, PictureError> {
+        match self.channels() {
+            Channels::Grey => self.along_rows_of::<1>(taps),
+            Channels::GreyAlpha => self.along_rows_of::<2>(taps),
+            Channels::Rgb => self.along_rows_of::<3>(taps),
+            Channels::Rgba => self.along_rows_of::<4>(taps),
+        }
+    }
+
+    fn along_rows_of<const C: usize>(&self, taps: &Taps) -> Result<Picture, PictureError> {
+        let (width, height) = (taps.len() as u32, self.height());
         let mut samples = room_for(width, height, C)?;
-        let stride = self.stride();
-        for row in
-            self.samples()[rows.start as usize * stride..rows.end as usize * stride].chunks_exact(stride)
-        {
+        for row in self.samples().chunks_exact(self.stride()) {
             let (row, _) = row.as_chunks::<C>();
             for (first, weights) in taps.iter() {
                 let mut sums = [HALF; C];
@@ -188,16 +222,14 @@ impl Picture {
         Ok(Picture::from_parts(width, height, self.channels(), samples))
     }
 
-    /// `first_row` is the row of the whole picture that stands first in `self`.
-    fn along_columns(&self, first_row: usize, taps: &Taps) -> Result<Picture, PictureError> {
+    fn along_columns(&self, taps: &Taps) -> Result<Picture, PictureError> {
         let (width, height) = (self.width(), taps.len() as u32);
         let mut samples = room_for(width, height, self.channels().count())?;
         let stride = self.stride();
         let mut sums = vec![HALF; stride];
         for (first, weights) in taps.iter() {
             sums.fill(HALF);
-            let rows = self.samples()[(first - first_row) * stride..].chunks_exact(stride);
-            for (row, &weight) in rows.zip(weights) {
+            for (row, &weight) in self.samples()[first * stride..].chunks_exact(stride).zip(weights) {
                 for (sum, sample) in sums.iter_mut().zip(row) {
                     *sum += i32::from(*sample) * weight;
                 }
@@ -247,37 +279,53 @@ fn to_sample(sum: i32) -> u8 {
 
 /// For each output position: the first input position that counts, and the weights from there on.
 struct Taps {
+    /// The input positions that any output position reads.
+    reads: Range<u32>,
+    /// First position, counted from the start of `reads`, and number of weights.
     spans: Vec<(usize, usize)>,
+    /// The weights of output position `i` start at `i * window`.
     weights: Vec<i32>,
-    /// Where the weights of position `i` start: `i * window`.
     window: usize,
 }
 
 impl Taps {
-    fn new(input: u32, output: u32, part: Range<u32>, filter: Filter) -> Self {
+    /// Of `input` positions that become `output`, those for the outputs in `part`; `size` is for the error's message.
+    fn new(
+        input: u32,
+        output: u32,
+        part: Range<u32>,
+        filter: Filter,
+        size: (u32, u32),
+    ) -> Result<Self, PictureError> {
         let scale = f64::from(input) / f64::from(output);
         let filterscale = scale.max(1.0);
         let support = filter.support() * filterscale;
         let window = (support.ceil() as usize * 2 + 1).min(input as usize);
-        let mut taps =
-            Taps { spans: Vec::with_capacity(part.len()), weights: vec![0; part.len() * window], window };
+        let mut weights = room((part.len() as u64).saturating_mul(window as u64), size)?;
+        weights.resize(part.len() * window, 0);
+        let mut spans = room(part.len() as u64, size)?;
         let mut exact = Vec::with_capacity(window);
-        for (i, slot) in part.zip(taps.weights.chunks_exact_mut(window)) {
+        for (i, slot) in part.zip(weights.chunks_exact_mut(window)) {
             let center = (f64::from(i) + 0.5) * scale;
             // Truncation of a value that may be negative, then clamped: as in C.
             let first = ((center - support + 0.5) as i64).max(0) as usize;
             let end = ((center + support + 0.5) as i64).min(i64::from(input)) as usize;
-            exact.clear();
             let inverse = 1.0 / filterscale;
+            exact.clear();
             exact.extend((first..end).map(|x| filter.at((x as f64 - center + 0.5) * inverse)));
             let sum: f64 = exact.iter().sum();
             for (weight, exact) in slot.iter_mut().zip(&exact) {
                 let scaled = if sum == 0.0 { *exact } else { exact / sum } * f64::from(1 << BITS);
                 *weight = (if scaled < 0.0 { scaled - 0.5 } else { scaled + 0.5 }) as i32;
             }
-            taps.spans.push((first, end - first));
+            spans.push((first, end - first));
         }
-        taps
+        let start = spans.iter().map(|&(first, _)| first).min().unwrap_or(0);
+        let end = spans.iter().map(|&(first, count)| first + count).max().unwrap_or(0);
+        for (first, _) in &mut spans {
+            *first -= start;
+        }
+        Ok(Taps { reads: start as u32..end as u32, spans, weights, window })
     }
 
     fn len(&self) -> usize {
@@ -287,12 +335,5 @@ impl Taps {
     fn iter(&self) -> impl Iterator<Item = (usize, &[i32])> {
         let weights = self.weights.chunks_exact(self.window);
         self.spans.iter().zip(weights).map(|(&(first, count), weights)| (first, &weights[..count]))
-    }
-
-    /// The input positions that any output position reads.
-    fn reach(&self) -> Range<u32> {
-        let start = self.spans.iter().map(|&(first, _)| first).min().unwrap_or(0);
-        let end = self.spans.iter().map(|&(first, count)| first + count).max().unwrap_or(0);
-        start as u32..end as u32
     }
 }
