@@ -124,15 +124,19 @@ fn read<const D: usize>(
     let gzipped = file.fill_buf().map_err(unreadable)?.starts_with(&[0x1f, 0x8b]);
     let mut source: Box<dyn Read> =
         if gzipped { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
+    // What is missing of a gzip stream that ends early; what it gave before tells how much is missing of the data.
+    let mut ended_early = None;
     let mut take = |limit: u64| -> Result<Vec<u8>, DataError> {
         let mut bytes = Vec::new();
         match source.as_mut().take(limit).read_to_end(&mut bytes) {
-            // A gzip stream cut short: what it gave so far tells how much is missing.
-            Err(error) if gzipped && error.kind() == io::ErrorKind::UnexpectedEof => Ok(bytes),
-            Err(error) if gzipped => Err(DataError::Gzip { path: path.to_owned(), source: error }),
-            Err(error) => Err(unreadable(error)),
-            Ok(_) => Ok(bytes),
+            Err(error) if gzipped && error.kind() == io::ErrorKind::UnexpectedEof => {
+                ended_early = Some(error)
+            }
+            Err(source) if gzipped => return Err(DataError::Gzip { path: path.to_owned(), source }),
+            Err(error) => return Err(unreadable(error)),
+            Ok(_) => {}
         }
+        Ok(bytes)
     };
 
     let header = 4 + 4 * D as u64;
@@ -164,6 +168,10 @@ fn read<const D: usize>(
     }
     if found > expected {
         return Err(DataError::TrailingBytes { path: path.to_owned(), expected });
+    }
+    // All values are there, but not the checksum that vouches for them.
+    if let Some(source) = ended_early {
+        return Err(DataError::Gzip { path: path.to_owned(), source });
     }
     values.shrink_to_fit();
     Ok((sizes.map(|size| size as usize), values))
