@@ -130,7 +130,7 @@ fn read<const D: usize>(
         let mut bytes = Vec::new();
         match source.as_mut().take(limit).read_to_end(&mut bytes) {
             Err(error) if gzipped && error.kind() == io::ErrorKind::UnexpectedEof => {
-                ended_early = Some(error)
+                ended_early = Some(error);
             }
             Err(source) if gzipped => return Err(DataError::Gzip { path: path.to_owned(), source }),
             Err(error) => return Err(unreadable(error)),
