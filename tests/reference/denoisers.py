@@ -55,6 +55,7 @@ CASES = {
     "no_attention": (
         dict(
             **PLAIN,
+            block_out_channels=(4, 4),
             add_attention=False,
             downsample_padding=0,
             layers_per_block=2,
@@ -69,7 +70,7 @@ CASES = {
     ),
     "resnet_resampling": (
         dict(
-            block_out_channels=(4, 8, 8),
+            block_out_channels=(4, 4, 8),
             down_block_types=("ResnetDownsampleBlock2D", "AttnDownBlock2D", "DownBlock2D"),
             up_block_types=("UpBlock2D", "AttnUpBlock2D", "ResnetUpsampleBlock2D"),
             downsample_type="resnet",

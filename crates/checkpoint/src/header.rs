@@ -45,8 +45,7 @@ pub(crate) struct Header {
 impl Header {
     pub(crate) fn read(source: &Source) -> Result<Self, CheckpointError> {
         let file = || source.label().to_owned();
-        let truncated =
-            |expected| CheckpointError::Truncated { file: file(), expected, found: source.len() };
+        let truncated = |expected| CheckpointError::Truncated { file: file(), expected, found: source.len() };
         if source.len() < LENGTH_BYTES {
             return Err(truncated(LENGTH_BYTES));
         }
@@ -92,13 +91,15 @@ fn place(
             return fail(format!("its data ends at {end}, before its start at {begin}"));
         }
         if begin < position {
-            return fail(format!("its data, {begin}..{end}, overlaps that of another tensor, up to {position}"));
+            return fail(format!(
+                "its data, {begin}..{end}, overlaps that of another tensor, up to {position}"
+            ));
         }
         if begin > position {
             return fail(format!("its data, {begin}..{end}, leaves a gap after {position}"));
         }
         let Some(len) = byte_len(raw.dtype, &raw.shape.0) else {
-            return fail(format!("shape {:?} of {} is too large", raw.shape.0, raw.dtype));
+            return fail(format!("shape {:?} of {} is no number of bytes", raw.shape.0, raw.dtype));
         };
         if len != end - begin {
             return fail(format!(
@@ -132,8 +133,8 @@ fn place(
 /// Bytes that a tensor takes, or `None` past `u64` or for a part of a byte.
 fn byte_len(dtype: Dtype, shape: &[usize]) -> Option<u64> {
     let elements = shape.iter().try_fold(1u64, |product, &side| product.checked_mul(side as u64))?;
-    let bits = elements.checked_mul(dtype.bitsize() as u64)?;
-    (bits % 8 == 0).then_some(bits / 8)
+    let bits = u128::from(elements) * dtype.bitsize() as u128;
+    (bits % 8 == 0).then(|| u64::try_from(bits / 8).ok()).flatten()
 }
 
 #[derive(Deserialize)]

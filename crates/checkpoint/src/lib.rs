@@ -38,6 +38,4 @@ pub use checkpoint::{Checkpoint, TensorInfo};
 pub use error::CheckpointError;
 pub use load::{Loaded, Parameter, parameters};
 pub use safetensors::Dtype;
-pub use save::{
-    SaveOptions, StoredDType, module_tensors, save, save_tensors, tensors_to_bytes, to_bytes,
-};
+pub use save::{SaveOptions, StoredDType, module_tensors, save, save_tensors, tensors_to_bytes, to_bytes};

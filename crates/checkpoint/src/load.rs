@@ -6,7 +6,8 @@ use std::sync::Arc;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::store::burn_pack::{Error as PackError, Tensor as PackTensor};
 use burn::store::{
-    Applier, BurnToPyTorchAdapter, FloatCastAdapter, ModuleAdapter, ModuleContext, PyTorchToBurnAdapter, bridge,
+    Applier, BurnToPyTorchAdapter, FloatCastAdapter, ModuleAdapter, ModuleContext, PyTorchToBurnAdapter,
+    bridge,
 };
 use burn::tensor::{Bool, BoolStore, DType, Int, Shape, Tensor, TensorData};
 
@@ -56,9 +57,9 @@ impl Checkpoint {
             // No parameters at all.
             return Ok(Loaded { module, surplus: self.surplus(&wanted) });
         };
-        let tensors = wanted.iter().map(|parameter| self.deferred(&parameter.name)).collect::<Result<_, _>>()?;
-        let adapter =
-            PyTorchToBurnAdapter.chain(FloatCastAdapter::to(device.settings().float_dtype.into()));
+        let tensors =
+            wanted.iter().map(|parameter| self.deferred(&parameter.name)).collect::<Result<_, _>>()?;
+        let adapter = PyTorchToBurnAdapter.chain(FloatCastAdapter::to(device.settings().float_dtype.into()));
         let mut applier = Applier::new(tensors, None, Some(Box::new(adapter)), true);
         let module = module.map(&mut applier);
         let result = applier.into_result();
@@ -74,11 +75,16 @@ impl Checkpoint {
 
     fn surplus(&self, wanted: &[Parameter]) -> Vec<String> {
         let wanted: BTreeSet<&str> = wanted.iter().map(|parameter| parameter.name.as_str()).collect();
-        self.tensors().map(|(name, _)| name).filter(|name| !wanted.contains(name)).map(str::to_owned).collect()
+        self.tensors()
+            .map(|(name, _)| name)
+            .filter(|name| !wanted.contains(name))
+            .map(str::to_owned)
+            .collect()
     }
 
     fn check(&self, wanted: &[Parameter]) -> Result<(), CheckpointError> {
-        let missing: Vec<_> = wanted.iter().filter(|parameter| self.info(&parameter.name).is_none()).collect();
+        let missing: Vec<_> =
+            wanted.iter().filter(|parameter| self.info(&parameter.name).is_none()).collect();
         if let Some(first) = missing.first() {
             return Err(CheckpointError::Missing {
                 file: self.label().to_owned(),

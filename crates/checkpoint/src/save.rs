@@ -165,7 +165,8 @@ impl Plan {
         for (tensor, dtype) in &self.tensors {
             let unsaveable =
                 |reason: &str| Problem::Unsaveable { tensor: tensor.name.clone(), reason: reason.to_owned() };
-            let stored = stored_dtype(*dtype).ok_or_else(|| unsaveable("its type has no place in this format"))?;
+            let stored =
+                stored_dtype(*dtype).ok_or_else(|| unsaveable("its type has no place in this format"))?;
             if !names.insert(tensor.name.as_str()) || tensor.name == "__metadata__" {
                 return Err(unsaveable("its name is taken"));
             }

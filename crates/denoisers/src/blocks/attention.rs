@@ -62,9 +62,9 @@ impl SpatialAttentionConfig {
         let inner = heads * self.head_dim;
         let input = || LinearConfig::new(self.channels, inner).init(device);
         SpatialAttention {
-            group_norm: self
-                .groups
-                .map(|groups| NormalizationConfig::new(self.channels, groups).with_eps(self.eps).init(device)),
+            group_norm: self.groups.map(|groups| {
+                NormalizationConfig::new(self.channels, groups).with_eps(self.eps).init(device)
+            }),
             to_q: input(),
             to_k: input(),
             to_v: input(),

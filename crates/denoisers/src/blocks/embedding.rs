@@ -66,8 +66,8 @@ impl Sinusoidal {
             .map(|i| (-(10_000f64.ln() as f32) * i as f32 / (half as f64 - self.freq_shift) as f32).exp())
             .collect();
         let device = times.device();
-        let frequencies =
-            Tensor::<1>::from_data(TensorData::new(frequencies, [half]), (&device, DType::F32)).unsqueeze_dim(0);
+        let frequencies = Tensor::<1>::from_data(TensorData::new(frequencies, [half]), (&device, DType::F32))
+            .unsqueeze_dim(0);
         let (sine, cosine) = sin_cos(times.cast(DType::F32).unsqueeze_dim::<2>(1) * frequencies);
         let mut parts = match self.order {
             SineOrder::SineFirst => vec![sine, cosine],
@@ -81,16 +81,28 @@ impl Sinusoidal {
     }
 }
 
-/// Sine and cosine of `x`, after bringing it into `-pi..pi`.
+/// Sine and cosine of `x`, to 1e-6 on a CPU and 3e-5 on a GPU (whose driver may merge the two subtractions).
 ///
-/// GPUs promise little for the sine of a large number (Vulkan nothing at all outside `-pi..pi`), and phases here reach
-/// 1000. `2 pi` is taken off in two parts (Cody and Waite), the first of so few bits that its products are exact.
+/// GPUs promise little: Vulkan's own sine may be off by 2^-11, and by anything outside `-pi..pi`, while phases here reach
+/// 1,000. So `2 pi` is taken off in two parts (Cody and Waite), the first of so few bits that its products are exact; a
+/// quarter of the rest goes through Taylor's series; and the angle is doubled twice.
 fn sin_cos(x: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
     const TAU_HIGH: f64 = 6.281_25;
     const TAU_LOW: f64 = TAU - TAU_HIGH;
     let turns = (x.clone() / TAU).round();
-    let x = (x - turns.clone() * TAU_HIGH) - turns * TAU_LOW;
-    (x.clone().sin(), x.cos())
+    let quarter = ((x - turns.clone() * TAU_HIGH) - turns * TAU_LOW) * 0.25;
+    let square = quarter.clone() * quarter.clone();
+    // 1 - a z / 2 (1 - b z ...): the factorials, highest first, as factors of one another.
+    let series = |factors: [f64; 4]| {
+        let last = square.clone() * -factors[0] + 1.0;
+        factors[1..].iter().fold(last, |inner, factor| square.clone() * inner * -factor + 1.0)
+    };
+    let mut sine = quarter * series([1.0 / 72.0, 1.0 / 42.0, 1.0 / 20.0, 1.0 / 6.0]);
+    let mut cosine = series([1.0 / 56.0, 1.0 / 30.0, 1.0 / 12.0, 1.0 / 2.0]);
+    for _ in 0..2 {
+        (sine, cosine) = (sine.clone() * cosine * 2.0, sine.clone() * sine * -2.0 + 1.0);
+    }
+    (sine, cosine)
 }
 
 /// Configuration of a [`FourierProjection`].
@@ -118,7 +130,8 @@ impl FourierProjectionConfig {
         let weight = Param::uninitialized(
             ParamId::new(),
             move |device: &Device, _| {
-                Tensor::random([frequencies], Distribution::Normal(0.0, scale), device).set_require_grad(false)
+                Tensor::random([frequencies], Distribution::Normal(0.0, scale), device)
+                    .set_require_grad(false)
             },
             device.clone(),
             false,

@@ -85,9 +85,5 @@ impl Upsample {
 
 /// Enlarge by repeating pixels, `[batch, channels, height, width]` to the sides `size`.
 pub(crate) fn nearest(x: Tensor<4>, size: [usize; 2]) -> Tensor<4> {
-    interpolate(
-        x,
-        size,
-        Interpolation { mode: InterpolationMode::Nearest, align_corners: AlignCorners::No },
-    )
+    interpolate(x, size, Interpolation { mode: InterpolationMode::Nearest, align_corners: AlignCorners::No })
 }

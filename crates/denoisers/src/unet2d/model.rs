@@ -11,13 +11,13 @@ use super::config::{
 };
 use crate::ConfigError;
 use crate::blocks::embedding::SineOrder;
-use crate::blocks::resnet::conv3x3;
 use crate::blocks::resnet::TimeScaleShift;
+use crate::blocks::resnet::conv3x3;
 use crate::blocks::stage::Resampler;
 use crate::blocks::{
     DownStage, FourierProjection, FourierProjectionConfig, MidStage, MidStageConfig, Normalization,
-    NormalizationConfig, Sinusoidal, SinusoidalConfig, StageConfig, TimestepEmbedding, TimestepEmbeddingConfig,
-    UpStage,
+    NormalizationConfig, Sinusoidal, SinusoidalConfig, StageConfig, TimestepEmbedding,
+    TimestepEmbeddingConfig, UpStage,
 };
 
 /// What a class-conditional network is told beside the time.
@@ -96,8 +96,7 @@ impl UNet2DConfig {
         let up_blocks = self.init_up(innermost, device);
         let (time_proj, time_input) = match self.time_embedding_type {
             TimeEmbeddingType::Positional => {
-                let order =
-                    if self.flip_sin_to_cos { SineOrder::CosineFirst } else { SineOrder::SineFirst };
+                let order = if self.flip_sin_to_cos { SineOrder::CosineFirst } else { SineOrder::SineFirst };
                 let sinusoidal =
                     SinusoidalConfig::new(first).with_order(order).with_freq_shift(self.freq_shift).init();
                 (TimeProjection::Positional(sinusoidal), first)
@@ -129,7 +128,9 @@ impl UNet2DConfig {
             down_blocks,
             mid_block,
             up_blocks,
-            conv_norm_out: NormalizationConfig::new(first, self.norm_num_groups).with_eps(self.norm_eps).init(device),
+            conv_norm_out: NormalizationConfig::new(first, self.norm_num_groups)
+                .with_eps(self.norm_eps)
+                .init(device),
             conv_out: conv3x3([first, self.out_channels], device),
             center_input_sample: self.center_input_sample,
         })
@@ -160,7 +161,8 @@ impl UNet2DConfig {
                 }
             };
             let resampler = if i == last { Resampler::None } else { resampler };
-            let stage = self.stage(channels, out).with_attention_head_dim(attention).with_resampler(resampler);
+            let stage =
+                self.stage(channels, out).with_attention_head_dim(attention).with_resampler(resampler);
             stages.push(stage.init_down(self.layers_per_block, device));
             channels = out;
         }
@@ -202,7 +204,8 @@ impl UNet2DConfig {
             };
             let resampler = if i == last { Resampler::None } else { resampler };
             let taken: Vec<usize> = (0..=self.layers_per_block).filter_map(|_| skips.pop()).collect();
-            let stage = self.stage(channels, out).with_attention_head_dim(attention).with_resampler(resampler);
+            let stage =
+                self.stage(channels, out).with_attention_head_dim(attention).with_resampler(resampler);
             stages.push(stage.init_up(&taken, device));
             channels = out;
         }

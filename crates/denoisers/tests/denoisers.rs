@@ -1,0 +1,8 @@
+//! The crate's integration tests, in one binary.
+
+#[path = "denoisers/config.rs"]
+mod config;
+#[path = "denoisers/golden.rs"]
+mod golden;
+#[path = "denoisers/laws.rs"]
+mod laws;
