@@ -46,12 +46,12 @@ impl EmaConfig {
     /// An average that starts at the weights of `module`.
     #[must_use]
     pub fn init<M: Module>(&self, module: &M) -> Ema<M> {
-        self.restore(module.valid(), 0)
+        self.restore(module, 0)
     }
 
     /// The average `averaged`, which has had `updates` updates, to be gone on with.
     #[must_use]
-    pub fn restore<M: Module>(&self, averaged: M, updates: usize) -> Ema<M> {
+    pub fn restore<M: Module>(&self, averaged: &M, updates: usize) -> Ema<M> {
         Ema { config: self.clone(), averaged: Some(averaged.valid()), updates }
     }
 }

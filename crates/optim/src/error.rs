@@ -1,6 +1,6 @@
 //! What can be wrong with a saved state.
 
-use burn::tensor::{DType, Shape};
+use burn::tensor::DType;
 
 /// A saved state does not fit the module that it is loaded into.
 ///
@@ -23,14 +23,14 @@ pub enum StateError {
         name: String,
     },
     /// A tensor has another shape.
-    #[error("tensor \"{name}\" has shape {found}, and the module expects {expected}")]
+    #[error("tensor \"{name}\" has shape {found:?}, and the module expects {expected:?}")]
     Shape {
         /// The tensor's path.
         name: String,
         /// The module's shape.
-        expected: Shape,
+        expected: Vec<usize>,
         /// The state's shape.
-        found: Shape,
+        found: Vec<usize>,
     },
     /// A tensor has another element type.
     #[error("tensor \"{name}\" has elements of type {found:?}, and the module expects {expected:?}")]

@@ -4,7 +4,7 @@
 //! state saved by one process fits no module of the next; and it loads the state onto the default device, which
 //! with a GPU backend compiled in is one that the machine may not have. Here a state is a plain dictionary by path.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
@@ -87,31 +87,30 @@ impl<O: Optimizer> NamedOptimizer<O> {
     pub fn load_state_dict<M: Module>(mut self, dict: StateDict, module: &M) -> Result<Self, StateError> {
         let mut parameters = Parameters::default();
         module.visit(&mut parameters);
-        let mut entries: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        let mut paths = BTreeSet::new();
         for name in dict.tensors.keys().chain(dict.scalars.keys()) {
             let path = parameters.owner_of(name).ok_or_else(|| StateError::Unknown { name: name.clone() })?;
-            entries.entry(path).or_default().push(name);
-        }
-        for (name, data) in &dict.tensors {
-            let expected = &parameters.by_path[parameters.owner_of(name).expect("seen above")];
-            check(name, data, expected)?;
+            if let Some(data) = dict.tensors.get(name) {
+                check(name, data, &parameters.by_path[path])?;
+            }
+            paths.insert(path.to_owned());
         }
 
-        let scalars = dict.scalars.iter().map(|(name, &value)| {
+        let scalars = dict.scalars.into_iter().map(|(name, value)| {
             // A count goes back in as an integer: optimizers read it as one.
             let whole = value.fract() == 0.0 && value.abs() < 2f64.powi(53);
-            (name.clone(), if whole { (value as i64).into() } else { value.into() })
+            (name, if whole { (value as i64).into() } else { value.into() })
         });
         let mut source = StateSource::new(scalars.collect());
-        for (name, data) in &dict.tensors {
-            source.insert_tensor(name.clone(), data.clone());
+        for (name, data) in dict.tensors {
+            source.insert_tensor(name, data);
         }
         self.states.clear();
-        for path in entries.keys() {
-            let Parameter { shape, device, .. } = &parameters.by_path[*path];
-            let state = self.optimizer.state_unflatten(shape.num_dims(), path, &mut source, device);
-            let state = state.ok_or_else(|| StateError::Missing { name: format!("{path}.*") })?;
-            self.states.insert((*path).to_owned(), state);
+        for path in paths {
+            let Parameter { shape, device, .. } = &parameters.by_path[&path];
+            let state = self.optimizer.state_unflatten(shape.num_dims(), &path, &mut source, device);
+            let Some(state) = state else { return Err(StateError::Missing { name: format!("{path}.*") }) };
+            self.states.insert(path, state);
         }
         Ok(self)
     }
@@ -119,7 +118,7 @@ impl<O: Optimizer> NamedOptimizer<O> {
 
 fn check(name: &str, data: &TensorData, expected: &Parameter) -> Result<(), StateError> {
     if data.shape() != &expected.shape {
-        let (expected, found) = (expected.shape.clone(), data.shape().clone());
+        let (expected, found) = (expected.shape.to_vec(), data.shape().to_vec());
         return Err(StateError::Shape { name: name.to_owned(), expected, found });
     }
     if data.dtype() != expected.dtype {

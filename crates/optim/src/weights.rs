@@ -116,12 +116,12 @@ struct Writer {
 
 impl Writer {
     /// The tensor for the parameter that is visited, if it fits; the first that does not is kept as the error.
-    fn take(&mut self, expected: Shape, dtype: burn::tensor::DType) -> Option<TensorData> {
+    fn take(&mut self, expected: &Shape, dtype: burn::tensor::DType) -> Option<TensorData> {
         let name = self.path.join();
         let error = match self.tensors.remove(&name) {
             None => StateError::Missing { name },
-            Some(data) if data.shape() != &expected => {
-                StateError::Shape { name, expected, found: data.shape().clone() }
+            Some(data) if data.shape() != expected => {
+                StateError::Shape { name, expected: expected.to_vec(), found: data.shape().to_vec() }
             }
             Some(data) if data.dtype() != dtype => {
                 StateError::ElementType { name, expected: dtype, found: data.dtype() }
@@ -144,7 +144,7 @@ impl ModuleMapper for Writer {
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let (id, tensor, mapper) = param.consume();
-        let tensor = match self.take(tensor.shape(), tensor.dtype()) {
+        let tensor = match self.take(&tensor.shape(), tensor.dtype()) {
             Some(data) => {
                 let dtype = data.dtype();
                 let plain: Device = tensor.device().without_autodiff();
@@ -157,7 +157,7 @@ impl ModuleMapper for Writer {
 
     fn map_int<const D: usize>(&mut self, param: Param<Tensor<D, Int>>) -> Param<Tensor<D, Int>> {
         let (id, tensor, mapper) = param.consume();
-        let tensor = match self.take(tensor.shape(), tensor.dtype()) {
+        let tensor = match self.take(&tensor.shape(), tensor.dtype()) {
             Some(data) => {
                 let dtype = data.dtype();
                 Tensor::from_data(data, (&tensor.device(), dtype))
@@ -169,7 +169,7 @@ impl ModuleMapper for Writer {
 
     fn map_bool<const D: usize>(&mut self, param: Param<Tensor<D, Bool>>) -> Param<Tensor<D, Bool>> {
         let (id, tensor, mapper) = param.consume();
-        let tensor = match self.take(tensor.shape(), tensor.dtype()) {
+        let tensor = match self.take(&tensor.shape(), tensor.dtype()) {
             Some(data) => {
                 let dtype = data.dtype();
                 Tensor::from_data(data, (&tensor.device(), dtype))

@@ -51,7 +51,7 @@ pub enum TrainingError {
     #[error("{source}{}", instead(.previous))]
     Checkpoint {
         /// What is wrong with which file.
-        source: CheckpointError,
+        source: Box<CheckpointError>,
         /// The whole checkpoint before it, if there is one.
         previous: Option<PathBuf>,
     },
@@ -73,7 +73,7 @@ pub enum TrainingError {
         /// Which part of the state: model, average or optimizer.
         part: &'static str,
         /// What does not fit.
-        source: StateError,
+        source: Box<StateError>,
     },
     /// A run is resumed with another configuration.
     #[error(

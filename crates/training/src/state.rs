@@ -45,17 +45,16 @@ impl TrainingState {
         let Some((_, path)) = checkpoints.pop() else {
             return Err(TrainingError::NothingToResume { dir: dir.to_owned() });
         };
-        let before = checkpoints.pop().map(|(_, path)| path);
-        Self::open(&path).map_err(|mut error| {
-            match &mut error {
-                // Deleting a file that can't be reached helps no one.
-                TrainingError::Checkpoint { source: CheckpointError::Io { .. }, .. } => (),
-                TrainingError::Checkpoint { previous, .. } | TrainingError::NotARun { previous, .. } => {
-                    *previous = before;
-                }
-                _ => (),
+        let previous = checkpoints.pop().map(|(_, path)| path);
+        Self::open(&path).map_err(|error| match error {
+            // Deleting a file that can't be reached helps no one.
+            TrainingError::Checkpoint { source, .. } if !matches!(*source, CheckpointError::Io { .. }) => {
+                TrainingError::Checkpoint { source, previous }
             }
-            error
+            TrainingError::NotARun { path, message, .. } => {
+                TrainingError::NotARun { path, message, previous }
+            }
+            other => other,
         })
     }
 
@@ -137,7 +136,7 @@ impl TrainingState {
     }
 
     pub(crate) fn misfit(&self, part: &'static str, source: StateError) -> TrainingError {
-        TrainingError::State { path: self.path.clone(), part, source }
+        TrainingError::State { path: self.path.clone(), part, source: Box::new(source) }
     }
 
     fn load<M: Module>(&self, model: M, prefix: &str, part: &'static str) -> Result<M, TrainingError> {
@@ -153,7 +152,7 @@ impl TrainingState {
 }
 
 fn unreadable(source: CheckpointError) -> TrainingError {
-    TrainingError::Checkpoint { source, previous: None }
+    TrainingError::Checkpoint { source: Box::new(source), previous: None }
 }
 
 /// What [`save`] writes.

@@ -140,15 +140,15 @@ impl<M: Module> Trainer<M> {
             return Err(TrainingError::Config { field: "steps", message });
         }
         let (model, device) = with_autodiff(model)?;
-        let averaged = saved.averaged(model.valid())?;
         let model = saved.trained(model)?;
+        let averaged = saved.averaged(model.valid())?;
         let optimizer = NamedOptimizer::new(adamw(&config).build())
             .load_state_dict(saved.optimizer()?, &model)
             .map_err(|source| saved.misfit("optimizer", source))?;
         Ok(Self {
             losses: LossLog::resume(&dir, saved.step())?,
             optimizer,
-            average: ema(&config).restore(averaged, saved.updates()),
+            average: ema(&config).restore(&averaged, saved.updates()),
             config,
             dir,
             device,

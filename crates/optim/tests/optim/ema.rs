@@ -62,7 +62,7 @@ fn a_step_is_followed_in_closed_form() {
 #[test]
 fn constant_weights_are_a_fixed_point() {
     let weights = point([0.1, 12_345.678]);
-    let mut ema = EmaConfig::new().restore(weights.clone(), 100_000);
+    let mut ema = EmaConfig::new().restore(&weights, 100_000);
     for _ in 0..20_000 {
         ema.update(&weights);
     }
@@ -89,7 +89,7 @@ fn an_average_goes_on_as_if_never_saved() {
     }
     let saved = weights_of(one.module());
     let fresh = with_weights(point([7.0; 2]), saved).unwrap();
-    let mut other = config.restore(fresh, one.updates());
+    let mut other = config.restore(&fresh, one.updates());
     for step in 30..60_u8 {
         let weights = point([f32::from(step).sin(), f32::from(step)]);
         one.update(&weights);

@@ -69,7 +69,7 @@ fn a_state_is_named_by_path_and_field() {
 #[case::of_another_shape(|dict: &mut StateDict| {
         dict.tensors.insert("b1.second_moment".into(), TensorData::from([1.0_f32]));
     },
-    StateError::Shape { name: "b1.second_moment".into(), expected: [8].into(), found: [1].into() })]
+    StateError::Shape { name: "b1.second_moment".into(), expected: vec![8], found: vec![1] })]
 #[case::of_another_type(|dict: &mut StateDict| {
         dict.tensors.insert("b1.second_moment".into(), TensorData::from([1.0_f64; 8]));
     },
