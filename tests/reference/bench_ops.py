@@ -1,0 +1,115 @@
+"""PyTorch's side of `cargo xtask bench ops --torch`: the cases of crates/backend/benches/ops.rs, same names.
+
+It reads one request a line: `list` gives the cases as JSON, `run NAME` gives {"seconds": [...]}. It ends with its input.
+"""
+
+import argparse
+import json
+import sys
+import time
+
+import torch
+import torch.nn.functional as F
+
+AT_LEAST = 0.25
+REPETITIONS = 3
+FEATURES = (1, 320, 64, 64)
+MATMUL = 1024
+ADAMW_TENSORS = 100
+ADAMW_EDGE = 500
+
+
+def matmul():
+    a, b = torch.randn(MATMUL, MATMUL), torch.randn(MATMUL, MATMUL)
+    return lambda: a @ b
+
+
+def group_norm_silu():
+    x, weight, bias = torch.randn(FEATURES), torch.randn(FEATURES[1]), torch.randn(FEATURES[1])
+    return lambda: F.silu(F.group_norm(x, 32, weight, bias, 1e-5), inplace=True)
+
+
+def activation(function):
+    x = torch.randn(FEATURES)
+    return lambda: function(x)
+
+
+def attention(*shape):
+    q, k, v = (torch.randn(shape) for _ in range(3))
+    return lambda: F.scaled_dot_product_attention(q, k, v)
+
+
+def interpolate(mode):
+    x = torch.randn(FEATURES)
+    options = {} if mode == "nearest" else {"align_corners": False}
+    return lambda: F.interpolate(x, scale_factor=2, mode=mode, **options)
+
+
+def adamw_step(**form):
+    with torch.inference_mode(False):
+        shape = (ADAMW_EDGE, ADAMW_EDGE)
+        parameters = [torch.nn.Parameter(torch.zeros(shape)) for _ in range(ADAMW_TENSORS)]
+        for parameter in parameters:
+            parameter.grad = torch.randn(shape)
+        optimizer = torch.optim.AdamW(parameters, lr=1e-3, **form)
+
+    def step():
+        with torch.inference_mode(False):
+            optimizer.step()
+
+    return step
+
+
+def cases():
+    once = 2 * 4 * torch.Size(FEATURES).numel()
+    products = lambda n, heads, d: 4 * n * n * d * heads
+    adamw = 28 * ADAMW_TENSORS * ADAMW_EDGE**2
+    return {
+        "matmul [1024,1024]": (2 * MATMUL**3, 0, matmul),
+        "group_norm_silu [1,320,64,64]": (0, once, group_norm_silu),
+        "silu [1,320,64,64]": (0, once, lambda: activation(F.silu)),
+        "gelu [1,320,64,64]": (0, once, lambda: activation(F.gelu)),
+        "attention n4096 h8 d40": (products(4096, 8, 40), 0, lambda: attention(1, 8, 4096, 40)),
+        "attention n1024 h24 d64": (products(1024, 24, 64), 0, lambda: attention(1, 24, 1024, 64)),
+        "interpolate nearest x2 [1,320,64,64]": (0, 2.5 * once, lambda: interpolate("nearest")),
+        "interpolate bilinear x2 [1,320,64,64]": (0, 2.5 * once, lambda: interpolate("bilinear")),
+        "interpolate bicubic x2 [1,320,64,64]": (0, 2.5 * once, lambda: interpolate("bicubic")),
+        "adamw_step 25M in 100 (torch: fused)": (0, adamw, lambda: adamw_step(fused=True)),
+        "adamw_step 25M in 100 (torch: foreach)": (0, adamw, lambda: adamw_step(foreach=True)),
+    }
+
+
+def seconds_of(prepare):
+    """Seconds of each repetition, after one that is not counted."""
+    operation = prepare()
+    operation()
+    start = time.perf_counter()
+    seconds = []
+    while len(seconds) < REPETITIONS or time.perf_counter() - start < AT_LEAST:
+        repetition = time.perf_counter()
+        operation()
+        seconds.append(time.perf_counter() - repetition)
+    return seconds
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    torch.set_num_threads(parser.parse_args().threads)
+    torch.manual_seed(0)
+    known = cases()
+    for request in iter(sys.stdin.readline, ""):
+        request = request.strip()
+        if request == "list":
+            answer = [{"name": name, "flop": flop, "bytes": bytes_} for name, (flop, bytes_, _) in known.items()]
+        else:
+            name = request.removeprefix("run ")
+            if name not in known:
+                sys.exit(f"bench_ops.py: no case `{name}`")
+            answer = {"seconds": seconds_of(known[name][2])}
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    with torch.inference_mode():
+        main()

@@ -1,0 +1,18 @@
+//! What crosses crates: crates joined as a program joins them (`tests/`), and here the code in the pages that people
+//! read first, which is compiled and run as doc tests.
+
+/// A page whose code is a doc test.
+#[cfg(doctest)]
+macro_rules! pages {
+    ($($name:ident: $path:literal,)*) => {
+        $(#[doc = include_str!($path)] pub struct $name;)*
+    };
+}
+
+#[cfg(doctest)]
+pages! {
+    Readme: "../../README.md",
+    Backends: "../../docs/src/backends.md",
+    Denoisers: "../../docs/src/denoisers.md",
+    Diffusion: "../../docs/src/diffusion.md",
+}

@@ -1,0 +1,173 @@
+//! `cargo xtask bench`: how long things take, alone or side by side with PyTorch.
+//!
+//! `ops` times single operations: a Rust program and a Python program stay up, and each round asks both for
+//! the same case, one after the other (A B A B), so that whatever else the machine does meets both alike.
+//! `training` and `generate` time the program itself.
+
+mod program;
+mod side;
+mod table;
+
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
+use std::thread::available_parallelism;
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+
+use crate::workspace::Workspace;
+use crate::{process, python};
+use side::{Case, Side};
+use table::{Measured, Row};
+
+/// The options of `cargo xtask bench`.
+#[derive(clap::Args)]
+pub struct Options {
+    /// What to time.
+    #[arg(default_value = "ops")]
+    what: What,
+    /// The backend that Kiln runs on; it is compiled in.
+    #[arg(long, default_value = "flex")]
+    backend: String,
+    /// Time the same operations in PyTorch, in turn.
+    #[arg(long)]
+    torch: bool,
+    /// How many times each case is asked for.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// Only the cases whose name contains this.
+    #[arg(long, value_name = "TEXT")]
+    only: Option<String>,
+    /// Threads of either side; the machine's cores if not given.
+    #[arg(long)]
+    threads: Option<NonZero<usize>>,
+    /// Also write the measurements to this file, as JSON.
+    #[arg(long, value_name = "PATH")]
+    json: Option<PathBuf>,
+    /// Also put the table into docs/src/performance.md.
+    #[arg(long)]
+    write_docs: bool,
+}
+
+/// What can be timed.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum What {
+    /// Single operations.
+    Ops,
+    /// Training steps of the digit model, by `kiln train`.
+    Training,
+    /// Sixteen digits, by `kiln generate`.
+    Generate,
+}
+
+/// Runs the bench that was asked for.
+pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
+    let threads = options.threads.or_else(|| available_parallelism().ok()).map_or(1, NonZero::get);
+    let rows = match options.what {
+        What::Ops => ops(workspace, options, threads)?,
+        What::Training | What::Generate if options.torch => {
+            bail!("`--torch` goes with `ops` only: there is no PyTorch program to run beside `kiln`")
+        }
+        What::Training => vec![program::training(workspace, &options.backend, options.rounds, threads)?],
+        What::Generate => vec![program::generate(workspace, &options.backend, options.rounds, threads)?],
+    };
+    let name = options.what.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
+    let run = table::Run { name, backend: options.backend.clone(), threads, rounds: options.rounds, rows };
+    print!("\n{}", run.text());
+    if let Some(path) = &options.json {
+        let json = serde_json::to_string_pretty(&run.json()).context("the measurements are no JSON")?;
+        std::fs::write(path, json).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    if options.write_docs {
+        write_docs(&workspace.root.join("docs/src/performance.md"), &run)?;
+    }
+    Ok(())
+}
+
+fn ops(workspace: &Workspace, options: &Options, threads: usize) -> Result<Vec<Row>> {
+    let features = workspace.feature_arguments(std::slice::from_ref(&options.backend))?;
+    let bench = |extra: &[&str]| {
+        let mut command = process::cargo(&workspace.root);
+        command.args(["bench", "--locked", "--package", "kiln-backend", "--bench", "ops"]).args(&features);
+        command.args(extra).env("RAYON_NUM_THREADS", threads.to_string());
+        command
+    };
+    process::run(&mut bench(&["--no-run"]))?;
+    let mut kiln = Side::start("kiln", bench(&["--quiet", "--", "--serve", "--backend", &options.backend]))?;
+    let mut torch = None;
+    if options.torch {
+        let mut command = std::process::Command::new(python::interpreter(workspace)?);
+        command.current_dir(&workspace.root).arg("tests/reference/bench_ops.py");
+        command.args(["--threads", &threads.to_string()]);
+        torch = Some(Side::start("torch", command)?);
+    }
+    let mut cases = kiln.cases()?;
+    if let Some(torch) = &mut torch {
+        same_cases(&cases, &torch.cases()?)?;
+    }
+    if let Some(text) = &options.only {
+        cases.retain(|case| case.name.contains(text.as_str()));
+        if cases.is_empty() {
+            bail!("no case has `{text}` in its name");
+        }
+    }
+    let mut rows = Vec::new();
+    for case in cases {
+        let mut row = Row::new(case);
+        for _ in 0..options.rounds {
+            row.kiln.push(Measured::seconds(kiln.time(&row.case)?));
+            if let Some(torch) = &mut torch {
+                row.torch.push(Measured::seconds(torch.time(&row.case)?));
+            }
+        }
+        println!("    {}", row.line());
+        rows.push(row);
+    }
+    Ok(rows)
+}
+
+/// A comparison of different cases would be none.
+fn same_cases(kiln: &[Case], torch: &[Case]) -> Result<()> {
+    let names = |cases: &[Case]| cases.iter().map(|case| case.name.clone()).collect::<Vec<_>>();
+    if names(kiln) != names(torch) {
+        bail!(
+            "the two sides do not have the same cases:\n  crates/backend/benches/ops.rs: {:?}\n  \
+             tests/reference/bench_ops.py: {:?}",
+            names(kiln),
+            names(torch)
+        );
+    }
+    Ok(())
+}
+
+/// Puts the table between the page's markers for this bench.
+fn write_docs(path: &Path, run: &table::Run) -> Result<()> {
+    let page = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let page = replace_between(&page, &run.name, &run.markdown())
+        .with_context(|| format!("{} has no place for the bench `{}`", path.display(), run.name))?;
+    std::fs::write(path, page).with_context(|| format!("cannot write {}", path.display()))?;
+    println!("    wrote {}", path.display());
+    Ok(())
+}
+
+/// Replaces what stands between `<!-- bench:NAME -->` and `<!-- /bench:NAME -->`.
+fn replace_between(page: &str, name: &str, table: &str) -> Option<String> {
+    let (open, close) = (format!("<!-- bench:{name} -->"), format!("<!-- /bench:{name} -->"));
+    let start = page.find(&open)? + open.len();
+    let end = start + page[start..].find(&close)?;
+    Some(format!("{}\n{table}{}", &page[..start], &page[end..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_takes_the_place_of_the_older_one() {
+        let page = "a\n<!-- bench:ops -->\nold\n<!-- /bench:ops -->\nb\n";
+        let once = replace_between(page, "ops", "| new |\n").unwrap();
+        assert_eq!(once, "a\n<!-- bench:ops -->\n| new |\n<!-- /bench:ops -->\nb\n");
+        assert_eq!(replace_between(&once, "ops", "| new |\n").unwrap(), once);
+        assert!(replace_between(page, "training", "").is_none());
+    }
+}

@@ -1,0 +1,268 @@
+//! Measurements, and the forms they are given in: text, markdown, JSON.
+
+use std::fmt::Write;
+
+use serde_json::{Value, json};
+
+use super::side::Case;
+
+/// One time, and the memory it took where that was measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Measured {
+    /// Seconds.
+    pub seconds: f64,
+    /// Peak resident memory of the process, in bytes.
+    pub peak_memory: Option<u64>,
+}
+
+impl Measured {
+    /// A time alone.
+    pub fn seconds(seconds: f64) -> Self {
+        Self { seconds, peak_memory: None }
+    }
+}
+
+/// All measurements of one case, in the order they were taken: `kiln[i]` and `torch[i]` are a pair.
+pub struct Row {
+    /// The case.
+    pub case: Case,
+    /// Kiln's.
+    pub kiln: Vec<Measured>,
+    /// PyTorch's, if it was asked.
+    pub torch: Vec<Measured>,
+}
+
+impl Row {
+    /// A row with no measurement yet.
+    pub fn new(case: Case) -> Self {
+        Self { case, kiln: Vec::new(), torch: Vec::new() }
+    }
+
+    fn median_seconds(measured: &[Measured]) -> Option<f64> {
+        median(&measured.iter().map(|one| one.seconds).collect::<Vec<_>>())
+    }
+
+    /// Kiln's time over PyTorch's, pair by pair: (least, median, greatest).
+    fn ratio(&self) -> Option<(f64, f64, f64)> {
+        let pairs = self.kiln.iter().zip(&self.torch);
+        let ratios: Vec<f64> = pairs.map(|(kiln, torch)| kiln.seconds / torch.seconds).collect();
+        let least = ratios.iter().copied().fold(f64::INFINITY, f64::min);
+        let greatest = ratios.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        Some((least, median(&ratios)?, greatest))
+    }
+
+    /// The best rate of matrix products that either side reached here, in FLOP/s.
+    fn best_rate(&self) -> f64 {
+        let all = self.kiln.iter().chain(&self.torch);
+        all.map(|one| self.case.flop / one.seconds).fold(0.0, f64::max)
+    }
+
+    /// The row as it is told while the bench runs.
+    pub fn line(&self) -> String {
+        let mut line = format!("{}: {}", self.case.name, duration(Self::median_seconds(&self.kiln)));
+        if let Some((least, ratio, greatest)) = self.ratio() {
+            let torch = duration(Self::median_seconds(&self.torch));
+            let _ = write!(line, ", torch {torch}, ratio {ratio:.2} ({least:.2} to {greatest:.2})");
+        }
+        line
+    }
+}
+
+/// One run of a bench.
+pub struct Run {
+    /// The bench's name.
+    pub name: String,
+    /// The backend that Kiln ran on.
+    pub backend: String,
+    /// Threads of either side.
+    pub threads: usize,
+    /// Requests a case and side.
+    pub rounds: u32,
+    /// The cases.
+    pub rows: Vec<Row>,
+}
+
+impl Run {
+    /// The best rate of matrix products seen in the whole run, in FLOP/s: what shares of peak refer to.
+    fn peak(&self) -> f64 {
+        self.rows.iter().map(Row::best_rate).fold(0.0, f64::max)
+    }
+
+    fn columns(&self) -> Vec<Vec<String>> {
+        let with_torch = self.rows.iter().any(|row| !row.torch.is_empty());
+        let with_memory = self.rows.iter().flat_map(|row| &row.kiln).any(|one| one.peak_memory.is_some());
+        let with_work = self.rows.iter().any(|row| row.case.flop > 0.0 || row.case.bytes > 0.0);
+        let mut table = Vec::new();
+        let mut heads = vec!["case", "Kiln"];
+        if with_torch {
+            heads.extend(["PyTorch", "ratio (least to greatest)"]);
+        }
+        if with_work {
+            heads.extend(["share of peak", "GB/s"]);
+        }
+        if with_memory {
+            heads.push("peak memory");
+        }
+        table.push(heads.into_iter().map(str::to_owned).collect());
+        let peak = self.peak();
+        for row in &self.rows {
+            let seconds = Row::median_seconds(&row.kiln);
+            let rate = |work: f64| seconds.filter(|_| work > 0.0).map(|seconds| work / seconds);
+            let mut cells = vec![row.case.name.clone(), duration(seconds)];
+            if with_torch {
+                cells.push(duration(Row::median_seconds(&row.torch)));
+                cells.push(row.ratio().map_or_else(dash, |(a, r, b)| format!("{r:.2} ({a:.2} to {b:.2})")));
+            }
+            if with_work {
+                let share = rate(row.case.flop).filter(|_| peak > 0.0).map(|rate| 100.0 * rate / peak);
+                cells.push(share.map_or_else(dash, |share| format!("{share:.0} %")));
+                cells.push(rate(row.case.bytes).map_or_else(dash, |rate| format!("{:.1}", rate / 1e9)));
+            }
+            if with_memory {
+                let most = row.kiln.iter().filter_map(|one| one.peak_memory).max();
+                cells.push(most.map_or_else(dash, |bytes| format!("{} MiB", bytes >> 20)));
+            }
+            table.push(cells);
+        }
+        table
+    }
+
+    fn caption(&self) -> String {
+        let Self { backend, threads, rounds, .. } = self;
+        let mut caption = format!("{backend}, {threads} threads, medians of {rounds} rounds");
+        if self.peak() > 0.0 {
+            let _ = write!(caption, ", best matrix product {:.0} GFLOP/s", self.peak() / 1e9);
+        }
+        caption
+    }
+
+    /// The table for a terminal.
+    pub fn text(&self) -> String {
+        let table = self.columns();
+        let widths: Vec<usize> = (0..table[0].len())
+            .map(|column| table.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
+            .collect();
+        let mut text = format!("{} ({})\n", self.name, self.caption());
+        for row in &table {
+            for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
+                let _ = if column == 0 {
+                    write!(text, "{cell:<width$}")
+                } else {
+                    write!(text, "  {cell:>width$}")
+                };
+            }
+            text.push('\n');
+        }
+        text
+    }
+
+    /// The table for the book.
+    pub fn markdown(&self) -> String {
+        let table = self.columns();
+        let mut text = format!("{}.\n\n", self.caption());
+        for (index, row) in table.iter().enumerate() {
+            let _ = writeln!(text, "| {} |", row.join(" | "));
+            if index == 0 {
+                let _ = writeln!(text, "|{}", " --- |".repeat(row.len()));
+            }
+        }
+        text
+    }
+
+    /// Every single measurement.
+    pub fn json(&self) -> Value {
+        let seconds = |all: &[Measured]| all.iter().map(|one| one.seconds).collect::<Vec<_>>();
+        let rows: Vec<_> = self
+            .rows
+            .iter()
+            .map(|row| {
+                json!({
+                    "case": row.case.name,
+                    "flop": row.case.flop,
+                    "bytes": row.case.bytes,
+                    "kiln_seconds": seconds(&row.kiln),
+                    "torch_seconds": seconds(&row.torch),
+                    "kiln_peak_memory": row.kiln.iter().filter_map(|one| one.peak_memory).max(),
+                    "ratio": row.ratio().map(|(least, median, greatest)| [least, median, greatest]),
+                })
+            })
+            .collect();
+        json!({
+            "bench": self.name,
+            "backend": self.backend,
+            "threads": self.threads,
+            "rounds": self.rounds,
+            "peak_flop_per_second": self.peak(),
+            "rows": rows,
+        })
+    }
+}
+
+/// The middle of some numbers: nothing if there is none, or one that is no number.
+pub fn median(values: &[f64]) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    if sorted.is_empty() || sorted.iter().any(|value| value.is_nan()) {
+        return None;
+    }
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    Some(if sorted.len() % 2 == 1 { sorted[middle] } else { 0.5 * (sorted[middle - 1] + sorted[middle]) })
+}
+
+fn duration(seconds: Option<f64>) -> String {
+    match seconds {
+        None => dash(),
+        Some(seconds) if seconds < 1.0 => format!("{:.2} ms", seconds * 1e3),
+        Some(seconds) => format!("{seconds:.2} s"),
+    }
+}
+
+fn dash() -> String {
+    "–".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(flop: f64, kiln: &[f64], torch: &[f64]) -> Row {
+        let all = |seconds: &[f64]| seconds.iter().copied().map(Measured::seconds).collect();
+        Row { case: Case { name: "x".into(), flop, bytes: 0.0 }, kiln: all(kiln), torch: all(torch) }
+    }
+
+    fn run(rows: Vec<Row>) -> Run {
+        Run { name: "ops".into(), backend: "flex".into(), threads: 2, rounds: 3, rows }
+    }
+
+    #[test]
+    fn medians() {
+        assert_eq!(median(&[3.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), Some(2.5));
+        assert_eq!(median(&[]), None);
+        assert_eq!(median(&[1.0, f64::NAN]), None);
+    }
+
+    #[test]
+    fn ratios_are_taken_pair_by_pair() {
+        let (least, middle, greatest) = row(0.0, &[2.0, 30.0, 1.0], &[1.0, 10.0, 1.0]).ratio().unwrap();
+        assert_eq!((least, middle, greatest), (1.0, 2.0, 3.0));
+        assert!(row(0.0, &[1.0], &[]).ratio().is_none());
+    }
+
+    #[test]
+    fn peak_is_the_best_of_either_side() {
+        let run = run(vec![row(8e9, &[2.0], &[1.0]), row(1e9, &[0.5], &[1.0])]);
+        assert_eq!(run.peak(), 8e9);
+        let table = run.columns();
+        assert_eq!(table[1][4], "50 %");
+        assert_eq!(table[2][4], "25 %");
+    }
+
+    #[test]
+    fn a_table_without_torch_has_no_ratio() {
+        let run = run(vec![row(1e9, &[0.002], &[])]);
+        assert_eq!(run.columns()[0], ["case", "Kiln", "share of peak", "GB/s"]);
+        assert!(run.markdown().contains("| x | 2.00 ms | 100 % | – |"), "{}", run.markdown());
+        assert!(run.text().starts_with("ops (flex, 2 threads, medians of 3 rounds, best matrix product"));
+    }
+}
