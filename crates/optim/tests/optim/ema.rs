@@ -58,7 +58,7 @@ fn a_step_is_followed_in_closed_form() {
     }
 }
 
-/// The form s d + w (1 - d) fails this: with d = 0.9999 in f32 it settles at 1.0003 w.
+/// The form s d + w (1 - d) fails this: with d = 0.9999 in f32 it settles at 0.9997 w.
 #[test]
 fn constant_weights_are_a_fixed_point() {
     let weights = point([0.1, 12_345.678]);
