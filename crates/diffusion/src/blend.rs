@@ -3,7 +3,7 @@
 use burn::tensor::{Tensor, TensorData};
 
 /// `a x + b y`. A term with coefficient 0 is left out, so that what it would multiply need not be finite.
-pub(crate) fn blend<const D: usize>([a, b]: [f64; 2], x: &Tensor<D>, y: &Tensor<D>) -> Tensor<D> {
+pub(crate) fn blend<const D: usize>([a, b]: [f64; 2], x: Tensor<D>, y: Tensor<D>) -> Tensor<D> {
     match (a == 0.0, b == 0.0) {
         (true, true) => x.zeros_like(),
         (true, false) => scale(b, y),
@@ -13,21 +13,20 @@ pub(crate) fn blend<const D: usize>([a, b]: [f64; 2], x: &Tensor<D>, y: &Tensor<
 }
 
 /// `a x`, with nothing to do for 1.
-pub(crate) fn scale<const D: usize>(a: f64, x: &Tensor<D>) -> Tensor<D> {
-    if a == 1.0 { x.clone() } else { x.clone().mul_scalar(a) }
+pub(crate) fn scale<const D: usize>(a: f64, x: Tensor<D>) -> Tensor<D> {
+    if a == 1.0 { x } else { x.mul_scalar(a) }
 }
 
 /// `a_i x_i + b_i y_i` for each row i of the batch.
 ///
 /// # Panics
 /// If the coefficients are not one pair a row.
-pub(crate) fn blend_each<const D: usize>(
-    coefficients: &[[f64; 2]],
-    x: &Tensor<D>,
-    y: &Tensor<D>,
-) -> Tensor<D> {
-    let [a, b] = [0, 1].map(|which| coefficients.iter().map(|pair| pair[which]).collect::<Vec<_>>());
-    x.clone() * column(&a, x) + y.clone() * column(&b, y)
+pub(crate) fn blend_each<const D: usize>(coefficients: &[[f64; 2]], x: Tensor<D>, y: Tensor<D>) -> Tensor<D> {
+    let [a, b] = [0, 1].map(|which| {
+        let values: Vec<f64> = coefficients.iter().map(|pair| pair[which]).collect();
+        column(&values, &x)
+    });
+    x * a + y * b
 }
 
 /// One number a sample, shaped `[batch, 1, ...]` to broadcast against `like`, in its float type.

@@ -142,7 +142,8 @@ pub(crate) fn check_within(times: &[f64], process: &dyn Process) -> Result<(), D
     let outside = |t: &&f64| **t > process.t_max() + slack || **t < end - slack;
     match times.iter().find(outside) {
         Some(t) => {
-            let problem = format!("{t} is not between {end} and {} of {process:?}", process.t_max());
+            let problem =
+                format!("{t} is not between {end} and {}, the times of the process", process.t_max());
             Err(DiffusionError::Grid { problem })
         }
         None => Ok(()),

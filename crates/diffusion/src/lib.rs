@@ -59,3 +59,8 @@ pub use solver::{
     Advance, Ancestral, Clock, DpmSolverPlusPlus2M, Euler, Heun, Previous, SOLVERS, SavedState, Solver,
     SolverConfig, SolverEntry, SolverState, StepContext, Stepper,
 };
+
+/// The README's example, compiled as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

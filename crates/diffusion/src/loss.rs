@@ -167,18 +167,19 @@ impl Objective {
         times: &[f64],
     ) -> TrainingPair<D> {
         let laws: Vec<Law> = times.iter().map(|&t| process.law(t)).collect();
-        let scales: Vec<f64> = laws.iter().map(|law| self.prediction.input_scale(law)).collect();
-        let each = |value: &dyn Fn(&Law) -> f64| laws.iter().map(value).collect::<Vec<_>>();
-        let coefficients: Vec<_> =
-            std::iter::zip(&laws, &scales).map(|(l, c)| [c * l.alpha, c * l.sigma]).collect();
-        let network_times: Vec<f64> = times.iter().map(|&t| process.network_time(t)).collect();
-        let batch = laws.len();
+        let input_of = |law: &Law| {
+            let scale = self.prediction.input_scale(law);
+            [scale * law.alpha, scale * law.sigma]
+        };
+        let inputs: Vec<_> = laws.iter().map(input_of).collect();
+        let weights: Vec<_> = laws.iter().map(|law| self.weighting.weight(self.prediction, law)).collect();
+        let network_times: Vec<_> = times.iter().map(|&t| process.network_time(t)).collect();
+        let batch = times.len();
         TrainingPair {
-            input: blend_each(&coefficients, &truth.data, &truth.noise),
             network_times: column(&network_times, &truth.data).reshape([batch]),
+            weights: column(&weights, &truth.data).reshape([batch]),
             target: self.prediction.target_each(&truth, &laws),
-            weights: column(&each(&|law| self.weighting.weight(self.prediction, law)), &truth.data)
-                .reshape([batch]),
+            input: blend_each(&inputs, truth.data, truth.noise),
             times: times.to_vec(),
         }
     }
@@ -200,7 +201,7 @@ pub fn perturb<const D: usize>(
 ) -> Tensor<D> {
     let coefficients: Vec<_> =
         times.iter().map(|&t| process.law(t)).map(|law| [law.alpha, law.sigma]).collect();
-    blend_each(&coefficients, &data, &noise)
+    blend_each(&coefficients, data, noise)
 }
 
 /// A batch to train on.

@@ -147,8 +147,8 @@ impl Prediction {
     pub fn estimate<const D: usize>(self, output: Tensor<D>, x: Tensor<D>, law: &Law) -> Estimate<D> {
         let coefficients = self.coefficients(law);
         Estimate {
-            data: blend(coefficients.data, &x, &output),
-            noise: blend(coefficients.noise, &x, &output),
+            data: blend(coefficients.data, x.clone(), output.clone()),
+            noise: blend(coefficients.noise, x, output),
         }
     }
 
@@ -161,16 +161,15 @@ impl Prediction {
     /// If `laws` is not one a sample.
     #[must_use]
     pub fn estimate_each<const D: usize>(self, output: Tensor<D>, x: Tensor<D>, laws: &[Law]) -> Estimate<D> {
-        let coefficients: Vec<_> = laws.iter().map(|law| self.coefficients(law)).collect();
-        let [data, noise] = [|c: &Coefficients| c.data, |c: &Coefficients| c.noise]
-            .map(|part| blend_each(&coefficients.iter().map(part).collect::<Vec<_>>(), &x, &output));
-        Estimate { data, noise }
+        let (data, noise): (Vec<_>, Vec<_>) =
+            laws.iter().map(|law| self.coefficients(law)).map(|c| (c.data, c.noise)).unzip();
+        Estimate { data: blend_each(&data, x.clone(), output.clone()), noise: blend_each(&noise, x, output) }
     }
 
     /// The output that stands for an estimate: what the network should have said, and how one prediction becomes another.
     #[must_use]
     pub fn output<const D: usize>(self, estimate: &Estimate<D>, law: &Law) -> Tensor<D> {
-        blend(self.coefficients(law).output, &estimate.data, &estimate.noise)
+        blend(self.coefficients(law).output, estimate.data.clone(), estimate.noise.clone())
     }
 
     /// The training target of a batch whose samples are at times of their own.
@@ -183,7 +182,7 @@ impl Prediction {
     #[must_use]
     pub fn target_each<const D: usize>(self, truth: &Estimate<D>, laws: &[Law]) -> Tensor<D> {
         let coefficients: Vec<_> = laws.iter().map(|law| self.coefficients(law).output).collect();
-        blend_each(&coefficients, &truth.data, &truth.noise)
+        blend_each(&coefficients, truth.data.clone(), truth.noise.clone())
     }
 
     /// Whether sampling can start where this process ends: a prediction of the noise alone says nothing of the data where alpha is 0.

@@ -139,7 +139,7 @@ impl Sampler {
         key: NoiseKey,
         device: &Device,
     ) -> Result<Sampling<'a, D>, DiffusionError> {
-        let x = scale(process.prior_std(), &normal(shape, key, device));
+        let x = scale(process.prior_std(), normal(shape, key, device));
         self.start(process, denoiser, x, keyed_noise(shape, key, device))
     }
 

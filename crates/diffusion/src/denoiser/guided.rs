@@ -26,11 +26,11 @@ pub struct Contrast<const D: usize> {
 impl<const D: usize> Contrast<D> {
     /// The guided estimate. As the weights add to 1, data and noise still make up x.
     #[must_use]
-    pub fn guide(&self, scale: f64) -> Estimate<D> {
+    pub fn guide(self, scale: f64) -> Estimate<D> {
         let weights = [scale, 1.0 - scale];
         Estimate {
-            data: blend(weights, &self.conditional.data, &self.unconditional.data),
-            noise: blend(weights, &self.conditional.noise, &self.unconditional.noise),
+            data: blend(weights, self.conditional.data, self.unconditional.data),
+            noise: blend(weights, self.conditional.noise, self.unconditional.noise),
         }
     }
 }

@@ -11,6 +11,7 @@
 //! Nichol, Dhariwal, "Improved DDPM", ICML 2021, equation 17 (cosine).
 
 use std::f64::consts::FRAC_PI_2;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -96,7 +97,7 @@ impl BetaSchedule {
 /// assert_eq!(ladder.network_time(ladder.time(741)), 741.0);
 /// # Ok::<(), kiln_diffusion::DiffusionError>(())
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct DdpmLadder {
     /// ln alpha_bar at t = 0, 1/N, ..., 1.
     log_alpha_bar: Vec<f64>,
@@ -172,6 +173,14 @@ impl DdpmLadder {
         let position = (t * self.len() as f64).clamp(0.0, self.len() as f64);
         let rung = position.round();
         if (position - rung).abs() < ON_RUNG { rung } else { position }
+    }
+}
+
+/// Without the table.
+impl fmt::Debug for DdpmLadder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let last = self.alpha_bar(self.len() - 1);
+        f.debug_struct("DdpmLadder").field("rungs", &self.len()).field("last_alpha_bar", &last).finish()
     }
 }
 

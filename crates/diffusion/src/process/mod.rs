@@ -60,9 +60,10 @@ pub trait Process: Debug + Send + Sync {
         None
     }
 
-    /// The variable in which solvers of the ordinary differential equation take their straight lines, if not told otherwise.
+    /// The variable in which solvers of the ordinary differential equation take their straight lines, if not told otherwise: the angle,
+    /// which has no pole.
     fn clock(&self) -> Clock {
-        Clock::NoiseRatio
+        Clock::Angle
     }
 
     /// alpha(t).

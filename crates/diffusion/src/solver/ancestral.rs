@@ -30,10 +30,10 @@ impl<const D: usize> Solver<D> for Ancestral {
         let transition = from.sigma.powi(2) - (from.alpha / to.alpha * to.sigma).powi(2);
         let fresh = self.eta * to.sigma / from.sigma * transition.max(0.0).sqrt();
         let kept = (to.sigma.powi(2) - fresh.powi(2)).max(0.0).sqrt();
-        let mut sample = blend([to.alpha, kept], &estimate.data, &estimate.noise);
+        let mut sample = blend([to.alpha, kept], estimate.data.clone(), estimate.noise.clone());
         // No draw where none is needed, so that a deterministic run asks for no noise.
         if fresh > 0.0 {
-            sample = sample + scale(fresh, &(context.noise)(0));
+            sample = sample + scale(fresh, (context.noise)(0));
         }
         Advance { sample, estimate }
     }

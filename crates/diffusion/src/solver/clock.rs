@@ -9,8 +9,10 @@
 //! | noise ratio | alpha | sigma / alpha | 0 | 1 |
 //! | angle | sqrt(alpha² + sigma²) | atan2(sigma, alpha) | -sin tau | cos tau |
 //!
-//! Time is the flow matching papers' choice; the noise ratio is EDM's and k-diffusion's (Karras et al. 2022, equation 4; its pole is
-//! at alpha = 0); the angle (Salimans, Ho 2022, appendix D) has no pole on any process.
+//! Time is the flow matching papers' choice. The noise ratio is EDM's and k-diffusion's (Karras et al. 2022, equation 4): Euler's rule in it is
+//! DDIM. Its pole is at alpha = 0, and near it Heun's rule fails: on the cosine ladder, which ends at a ratio of 20,000, a mixture of
+//! Gaussians of variance 1 comes out wrong by 15 after ten steps and by 0.18 after fifty. The angle (Salimans, Ho 2022, appendix D) has no
+//! pole on any process: 0.056 and 0.004.
 
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
@@ -44,7 +46,7 @@ pub(super) struct Reading {
 impl Reading {
     /// dz/dtau.
     pub(super) fn slope<const D: usize>(&self, estimate: &Estimate<D>) -> Tensor<D> {
-        blend(self.slope, &estimate.data, &estimate.noise)
+        blend(self.slope, estimate.data.clone(), estimate.noise.clone())
     }
 }
 

@@ -56,12 +56,12 @@ impl<const D: usize> Solver<D> for DpmSolverPlusPlus2M {
             Some((before, data_before)) if h.is_finite() => {
                 // From alpha = 0 the step before was infinitely long: its estimate then has no weight.
                 let half = h / (2.0 * (lambda(t) - lambda(before)));
-                blend([1.0 + half, -half], &estimate.data, &data_before)
+                blend([1.0 + half, -half], estimate.data.clone(), data_before)
             }
             _ => estimate.data.clone(),
         };
         state.0 = Some((t, estimate.data.clone()));
-        let sample = blend([to.sigma / from.sigma, -to.alpha * (-h).exp_m1()], &x, &data);
+        let sample = blend([to.sigma / from.sigma, -to.alpha * (-h).exp_m1()], x, data);
         Advance { sample, estimate }
     }
 }

@@ -26,7 +26,7 @@ impl<const D: usize> Solver<D> for Euler {
         let estimate = context.denoiser.denoise(x.clone(), t);
         let [from, to] = [t, s].map(|time| self.clock.read(context.process, time));
         let step = to.scale * (to.tau - from.tau);
-        let sample = blend([to.scale / from.scale, step], &x, &from.slope(&estimate));
+        let sample = blend([to.scale / from.scale, step], x, from.slope(&estimate));
         Advance { sample, estimate }
     }
 }

@@ -28,12 +28,12 @@ impl<const D: usize> Solver<D> for Heun {
         let [from, to] = [t, s].map(|time| self.clock.read(context.process, time));
         let (kept, step) = (to.scale / from.scale, to.scale * (to.tau - from.tau));
         let slope = from.slope(&estimate);
-        let euler = blend([kept, step], &x, &slope);
+        let euler = blend([kept, step], x.clone(), slope.clone());
         if context.process.sigma(s) == 0.0 {
             return Advance { sample: euler, estimate };
         }
         let ahead = to.slope(&context.denoiser.denoise(euler, s));
-        let sample = blend([kept, step / 2.0], &x, &(slope + ahead));
+        let sample = blend([kept, step / 2.0], x, slope + ahead);
         Advance { sample, estimate }
     }
 }

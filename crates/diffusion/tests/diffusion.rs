@@ -1,0 +1,49 @@
+//! The crate's tests: laws on the host, orders of convergence, diffusers' schedulers, and the promises of the sampler.
+
+#![allow(clippy::print_stdout, reason = "the measured numbers, for --nocapture and the docs")]
+
+#[path = "diffusion/ancestral.rs"]
+mod ancestral;
+#[path = "diffusion/config.rs"]
+mod config;
+#[path = "diffusion/denoisers.rs"]
+mod denoisers;
+#[path = "diffusion/golden.rs"]
+mod golden;
+#[path = "diffusion/laws.rs"]
+mod laws;
+#[path = "diffusion/orders.rs"]
+mod orders;
+#[path = "diffusion/predictions.rs"]
+mod predictions;
+#[path = "diffusion/sampling.rs"]
+mod sampling;
+#[path = "diffusion/training.rs"]
+mod training;
+
+use burn::tensor::{DType, Device, Tensor, TensorData};
+use kiln_diffusion::{PROCESSES, Process};
+
+/// Every process of the table, by name.
+fn processes() -> Vec<(&'static str, Box<dyn Process>)> {
+    PROCESSES.iter().map(|entry| (entry.name, entry.config.build().unwrap())).collect()
+}
+
+/// A tensor of f64, for what is measured below f32's rounding.
+fn double<const D: usize>(values: Vec<f64>, shape: [usize; D]) -> Tensor<D> {
+    Tensor::from_data(TensorData::new(values, shape), (&Device::flex(), DType::F64))
+}
+
+fn doubles<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
+    tensor.into_data_as::<f64>().try_to_vec().unwrap()
+}
+
+fn floats<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().try_to_vec().unwrap()
+}
+
+/// The largest difference of two lists.
+fn apart(a: &[f64], b: &[f64]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    std::iter::zip(a, b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
+}

@@ -1,0 +1,218 @@
+//! What the sampler promises: pictures don't depend on their batch, and a run can be watched, stopped and resumed.
+
+use std::cell::Cell;
+
+use burn::tensor::{Device, Tensor};
+use kiln_backend::noise::{NoiseKey, normal};
+use kiln_diffusion::{
+    BetaSchedule, DdpmLadder, Denoiser, DiffusionError, Estimate, Finish, GaussianMixture, Process,
+    RectifiedFlow, SOLVERS, Sampler, SolverConfig, VarianceExploding, VariancePreserving, grid, keyed_noise,
+};
+use rstest::rstest;
+
+use crate::{floats, processes};
+
+const KEY: NoiseKey = NoiseKey { seed: 5, sample: 20, step: 0 };
+
+fn mixture(process: &dyn Process) -> GaussianMixture<'_> {
+    GaussianMixture::new(process, vec![(0.4, -0.6, 0.3), (0.6, 0.9, 0.2)]).unwrap()
+}
+
+#[test]
+fn a_batch_of_four_is_four_batches_of_one_bit_for_bit() {
+    let device = Device::flex();
+    for (name, process) in processes() {
+        let data = mixture(&*process);
+        for entry in SOLVERS {
+            let sampler = Sampler::new(entry.config, grid::natural(&*process, 6).unwrap()).unwrap();
+            let draw = |batch, key| {
+                floats::<2>(sampler.start_keyed(&*process, &data, [batch, 9], key, &device).unwrap().finish())
+            };
+            let together = draw(4, KEY);
+            let alone: Vec<f32> = (0..4).flat_map(|i| draw(1, KEY.at_sample(KEY.sample + i))).collect();
+            assert_eq!(together, alone, "{name}, {}", entry.name);
+            assert!(together.iter().all(|v| v.is_finite()), "{name}, {}", entry.name);
+            assert_ne!(
+                draw(4, NoiseKey { seed: 6, ..KEY }),
+                together,
+                "{name}, {}: another seed",
+                entry.name
+            );
+        }
+    }
+}
+
+#[test]
+fn a_run_put_aside_at_any_step_goes_on_with_the_same_result() {
+    let device = Device::flex();
+    let process = VariancePreserving::default();
+    let data = mixture(&process);
+    for entry in SOLVERS {
+        let sampler = Sampler::new(entry.config, grid::uniform(&process, 7).unwrap()).unwrap();
+        let start = || sampler.start_keyed(&process, &data, [2, 3], KEY, &device).unwrap();
+        let whole = floats(start().finish());
+        for stop in 0..=7 {
+            let mut first = start();
+            let taken = first.by_ref().take(stop).count();
+            assert_eq!(taken, stop);
+            let paused = first.pause();
+            drop(first);
+            let noise = keyed_noise([2, 3], KEY, &device);
+            let rest = sampler.resume(&process, &data, paused, noise).unwrap();
+            assert_eq!(rest.len(), 7 - stop);
+            assert_eq!(floats(rest.finish()), whole, "{} stopped after {stop}", entry.name);
+        }
+    }
+}
+
+#[test]
+fn what_was_put_aside_must_fit_the_run() {
+    let device = Device::flex();
+    let process = VariancePreserving::default();
+    let data = mixture(&process);
+    let sampler = |solver, steps| Sampler::new(solver, grid::uniform(&process, steps).unwrap()).unwrap();
+    let noise = || keyed_noise([2, 3], KEY, &device);
+    let mut multistep =
+        sampler(SolverConfig::dpmpp_2m(), 7).start_keyed(&process, &data, [2, 3], KEY, &device).unwrap();
+    multistep.by_ref().take(3).for_each(drop);
+    let error =
+        sampler(SolverConfig::ddim(), 7).resume(&process, &data, multistep.pause(), noise()).unwrap_err();
+    assert!(
+        matches!(error, DiffusionError::State { solver: "ancestral", found: 1, times: 1, .. }),
+        "{error}"
+    );
+    let error =
+        sampler(SolverConfig::dpmpp_2m(), 2).resume(&process, &data, multistep.pause(), noise()).unwrap_err();
+    assert!(error.to_string().contains("put aside after 3 steps, but this one has 2"), "{error}");
+}
+
+/// Steps carry their index, times, the sample and the estimate that it came from.
+#[test]
+fn steps_can_be_watched() {
+    let device = Device::flex();
+    let process = RectifiedFlow;
+    let data = mixture(&process);
+    let times = grid::uniform(&process, 4).unwrap();
+    let sampler = Sampler::new(SolverConfig::euler(), times.clone()).unwrap();
+    let mut x: Tensor<2> = normal([3, 2], KEY, &device);
+    let steps: Vec<_> = sampler.start_keyed(&process, &data, [3, 2], KEY, &device).unwrap().collect();
+    assert_eq!(steps.len(), 4);
+    for (i, step) in steps.into_iter().enumerate() {
+        assert_eq!((step.index, step.t, step.s), (i, times[i], times[i + 1]));
+        let Estimate { data: clean, noise } = data.denoise(x.clone(), step.t);
+        assert_eq!(floats(clean.clone()), floats(step.estimate.data));
+        x = x + (noise - clean).mul_scalar(step.s - step.t);
+        let apart = (x.clone() - step.sample.clone()).abs().max().into_scalar::<f32>();
+        assert!(apart < 1e-6);
+        x = step.sample;
+    }
+}
+
+/// Variance exploding ends with sigma_min of noise; by default one more evaluation takes it away.
+#[rstest]
+#[case(Finish::Denoise, 6)]
+#[case(Finish::AtGridEnd, 5)]
+fn the_end_is_as_asked(#[case] finish: Finish, #[case] evaluations: usize) {
+    let device = Device::flex();
+    let process = VarianceExploding::default();
+    let exact = mixture(&process);
+    let count = Cell::new(0);
+    let counting = |x: Tensor<2>, t: f64| {
+        count.set(count.get() + 1);
+        exact.denoise(x, t)
+    };
+    let sampler =
+        Sampler::new(SolverConfig::ddpm(), grid::uniform(&process, 5).unwrap()).unwrap().with_finish(finish);
+    let last = sampler.start_keyed(&process, &counting, [2, 2], KEY, &device).unwrap().last().unwrap();
+    assert_eq!(count.get(), evaluations);
+    assert_eq!(last.index, evaluations - 1);
+    assert_eq!(finish == Finish::Denoise, floats(last.sample) == floats(last.estimate.data));
+}
+
+/// The table says how many evaluations a step costs; Heun's last step, to clean data, saves one.
+#[test]
+fn evaluations_are_those_of_the_table() {
+    let device = Device::flex();
+    let process = RectifiedFlow;
+    let exact = mixture(&process);
+    for entry in SOLVERS {
+        let count = Cell::new(0);
+        let counting = |x: Tensor<2>, t: f64| {
+            count.set(count.get() + 1);
+            exact.denoise(x, t)
+        };
+        let sampler = Sampler::new(entry.config, grid::uniform(&process, 5).unwrap()).unwrap();
+        let _ = sampler.start_keyed(&process, &counting, [1, 1], KEY, &device).unwrap().finish();
+        assert_eq!(count.get(), 5 * entry.evaluations - (entry.evaluations - 1), "{}", entry.name);
+    }
+}
+
+#[rstest]
+#[case::one_time(vec![1.0], "two or more")]
+#[case::rising(vec![1.0, 0.5, 0.6], "time 2 is 0.6, not below the one before, 0.5")]
+#[case::standing(vec![1.0, 1.0], "not below")]
+#[case::not_a_number(vec![1.0, f64::NAN], "NaN is no time")]
+fn a_grid_that_cant_be_walked_is_refused(#[case] times: Vec<f64>, #[case] says: &str) {
+    let error = Sampler::new(SolverConfig::ddim(), times).unwrap_err().to_string();
+    assert!(error.contains(says), "{error}");
+}
+
+#[test]
+fn a_run_that_cant_start_is_refused() {
+    let device = Device::flex();
+    let process = RectifiedFlow;
+    let data = mixture(&process);
+    let start = |solver, times| {
+        let sampler = Sampler::new(solver, times).unwrap();
+        sampler.start_keyed(&process, &data, [1, 1], KEY, &device).map(|sampling| sampling.total())
+    };
+    let error = start(SolverConfig::ddim(), vec![1.5, 0.5]).unwrap_err().to_string();
+    assert!(error.contains("1.5 is not between 0 and 1"), "{error}");
+    assert!(start(SolverConfig::ddim(), vec![0.5, -0.1]).is_err());
+    let ratio = SolverConfig::Heun { clock: kiln_diffusion::Clock::NoiseRatio };
+    assert!(start(ratio, vec![1.0, 0.5]).unwrap_err().to_string().contains("noise ratio is infinite"));
+    assert_eq!(start(ratio, vec![0.9, 0.5]), Ok(2), "one step, and one to take away the noise of t = 0.5");
+}
+
+#[test]
+fn grids_go_from_noise_to_data() {
+    for (name, process) in processes() {
+        let end = process.clean_time().unwrap_or(process.t_min());
+        for times in
+            [grid::uniform(&*process, 9), grid::natural(&*process, 9), grid::karras(&*process, 9, 7.0)]
+        {
+            let times = times.unwrap();
+            assert_eq!(times.len(), 10, "{name}");
+            assert!((times[0] - process.t_max()).abs() < 1e-2 && times[9] == end, "{name}: {times:?}");
+        }
+        assert!(grid::uniform(&*process, 0).is_err() && grid::karras(&*process, 1, 7.0).is_err());
+    }
+    for wrong in
+        [grid::trailing(10, 11), grid::leading(10, 5, 9), grid::leading(10, 0, 0), grid::linspace(10, 0)]
+    {
+        assert!(wrong.is_err(), "{wrong:?}");
+    }
+}
+
+/// Karras' levels, computed from the paper's formula; on a ladder they lie between the rungs.
+#[test]
+fn karras_levels_are_the_papers() {
+    let ladder = DdpmLadder::new(BetaSchedule::SCALED_LINEAR, 1000).unwrap();
+    let times = grid::karras(&ladder, 10, 7.0).unwrap();
+    let (high, low) = (ladder.law(1.0).noise_ratio(), ladder.law(0.001).noise_ratio());
+    // Stable Diffusion's sigma_max and sigma_min.
+    assert!((high - 14.6146).abs() < 1e-3 && (low - 0.0292).abs() < 1e-4, "{high} {low}");
+    for (i, &t) in times[..10].iter().enumerate() {
+        let (a, b) = (high.powf(1.0 / 7.0), low.powf(1.0 / 7.0));
+        let level = (a + i as f64 / 9.0 * (b - a)).powi(7);
+        assert!((ladder.law(t).noise_ratio() / level - 1.0).abs() < 1e-9, "level {i}");
+    }
+    assert_eq!(times[10], 0.0);
+}
+
+#[test]
+fn a_shift_keeps_the_ends() {
+    let times = grid::shifted(&[1.0, 0.5, 0.0], 3.0).unwrap();
+    assert_eq!(times, [1.0, 0.75, 0.0]);
+    assert!(grid::shifted(&times, 0.0).is_err());
+}
