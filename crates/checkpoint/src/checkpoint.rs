@@ -98,12 +98,12 @@ impl Checkpoint {
     ///
     /// # Errors
     ///
-    /// If there is none of that name, its type is none of Burn's (8-bit floats and smaller), or the file can't be read.
+    /// If there is none of that name, its type is none of Burn's (8-bit floats and smaller), a bool is neither 0 nor 1, or
+    /// the file can't be read.
     pub fn tensor(&self, name: &str) -> Result<TensorData, CheckpointError> {
         let entry = self.entry(name)?;
         let dtype = self.burn_dtype(name, entry.dtype)?;
-        let bytes = self.source.read(entry.start, entry.len)?;
-        Ok(TensorData::from_bytes_vec(bytes, entry.shape.clone(), dtype))
+        read_entry(&self.source, name, entry, dtype)
     }
 
     pub(crate) fn entry(&self, name: &str) -> Result<&Entry, CheckpointError> {
@@ -122,6 +122,25 @@ impl Checkpoint {
             found: dtype,
         })
     }
+}
+
+/// Read the tensor `name`, whose place has been checked, as numbers of `dtype`.
+pub(crate) fn read_entry(
+    source: &Source,
+    name: &str,
+    entry: &Entry,
+    dtype: DType,
+) -> Result<TensorData, CheckpointError> {
+    let bytes = source.read(entry.start, entry.len)?;
+    // Rust's bool has two values; any other byte in its place is not to be looked at as one.
+    if dtype.is_bool() && bytes.iter().any(|&byte| byte > 1) {
+        return Err(CheckpointError::Entry {
+            file: source.label().to_owned(),
+            tensor: name.to_owned(),
+            reason: "a BOOL is neither 0 nor 1".to_owned(),
+        });
+    }
+    Ok(TensorData::from_bytes_vec(bytes, entry.shape.clone(), dtype))
 }
 
 /// Burn's name for a stored type, where it has one.

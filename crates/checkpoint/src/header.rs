@@ -134,7 +134,7 @@ fn place(
 fn byte_len(dtype: Dtype, shape: &[usize]) -> Option<u64> {
     let elements = shape.iter().try_fold(1u64, |product, &side| product.checked_mul(side as u64))?;
     let bits = u128::from(elements) * dtype.bitsize() as u128;
-    (bits % 8 == 0).then(|| u64::try_from(bits / 8).ok()).flatten()
+    bits.is_multiple_of(8).then(|| u64::try_from(bits / 8).ok()).flatten()
 }
 
 #[derive(Deserialize)]

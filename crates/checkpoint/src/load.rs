@@ -6,11 +6,12 @@ use std::sync::Arc;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::store::burn_pack::{Error as PackError, Tensor as PackTensor};
 use burn::store::{
-    Applier, BurnToPyTorchAdapter, FloatCastAdapter, ModuleAdapter, ModuleContext, PyTorchToBurnAdapter,
-    bridge,
+    Applier, ApplyError, BurnToPyTorchAdapter, FloatCastAdapter, ModuleAdapter, ModuleContext,
+    PyTorchToBurnAdapter, bridge,
 };
-use burn::tensor::{Bool, BoolStore, DType, Int, Shape, Tensor, TensorData};
+use burn::tensor::{Bool, BoolStore, DType, Int, Shape, Tensor};
 
+use crate::checkpoint::read_entry;
 use crate::{Checkpoint, CheckpointError};
 
 /// A module with its parameters from a file.
@@ -64,11 +65,7 @@ impl Checkpoint {
         let module = module.map(&mut applier);
         let result = applier.into_result();
         match result.errors.first() {
-            Some(error) => Err(CheckpointError::Entry {
-                file: self.label().to_owned(),
-                tensor: "?".to_owned(),
-                reason: error.to_string(),
-            }),
+            Some(error) => Err(self.failed(error)),
             None => Ok(Loaded { module, surplus: self.surplus(&wanted) }),
         }
     }
@@ -126,11 +123,20 @@ impl Checkpoint {
         let dtype = self.burn_dtype(name, entry.dtype)?;
         let source = Arc::clone(&self.source);
         let shape = Shape::from(entry.shape.clone());
+        let tensor = name.to_owned();
         Ok(bridge::deferred(name.to_owned(), dtype, shape, None, move || {
-            let bytes =
-                source.read(entry.start, entry.len).map_err(|error| PackError::IoError(error.to_string()))?;
-            Ok(TensorData::from_bytes_vec(bytes, entry.shape.clone(), dtype))
+            read_entry(&source, &tensor, &entry, dtype).map_err(|error| PackError::IoError(error.to_string()))
         }))
+    }
+
+    /// An error that only reading a tensor brought to light.
+    fn failed(&self, error: &ApplyError) -> CheckpointError {
+        let (ApplyError::ShapeMismatch { path, .. }
+        | ApplyError::DTypeMismatch { path, .. }
+        | ApplyError::AdapterError { path, .. }
+        | ApplyError::LoadError { path, .. }) = error;
+        let file = self.label().to_owned();
+        CheckpointError::Entry { file, tensor: path.clone(), reason: error.to_string() }
     }
 }
 

@@ -1,8 +1,8 @@
 //! Load a UNet2DModel's folder as diffusers writes it, and time one prediction.
 //!
-//!     cargo run --release --example unet2d -- FOLDER [BATCH]
+//!     cargo run --release --example unet2d -- FOLDER [BATCH] [BACKEND]
 //!
-//! Without a folder: a small class-conditional network for 28 x 28 digits, with seeded weights.
+//! Without a folder (or with `-`): a small class-conditional network for 28 x 28 digits, with seeded weights.
 #![allow(clippy::print_stdout, reason = "an example speaks to whoever runs it")]
 
 use std::error::Error;
@@ -18,16 +18,16 @@ use kiln_denoisers::{UNet2DConfig, seeded};
 
 const DIGITS: &str = r#"{
     "sample_size": 28, "in_channels": 1, "out_channels": 1, "num_class_embeds": 11,
-    "block_out_channels": [32, 64, 64], "norm_num_groups": 8, "layers_per_block": 1, "attention_head_dim": 32,
+    "block_out_channels": [24, 48, 64], "norm_num_groups": 8, "layers_per_block": 1, "attention_head_dim": 32,
     "down_block_types": ["DownBlock2D", "DownBlock2D", "AttnDownBlock2D"],
     "up_block_types": ["AttnUpBlock2D", "UpBlock2D", "UpBlock2D"]
 }"#;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
-    let folder = arguments.next().map(PathBuf::from);
+    let folder = arguments.next().filter(|folder| folder != "-").map(PathBuf::from);
     let batch: usize = arguments.next().map_or(Ok(16), |batch| batch.parse())?;
-    let device = kiln_backend::open(None)?;
+    let device = kiln_backend::open(arguments.next().as_deref())?;
 
     let (config, model) = match folder {
         Some(folder) => {

@@ -144,6 +144,16 @@ fn a_dtype_that_burn_lacks_is_named_when_asked_for() {
 }
 
 #[test]
+fn a_bool_that_is_none_is_refused() {
+    let mut bytes = file(r#"{"a":{"dtype":"BOOL","shape":[2],"data_offsets":[0,2]}}"#, 2);
+    let static_bytes: &'static [u8] = bytes.clone().leak();
+    Checkpoint::from_bytes(static_bytes).unwrap().tensor("a").unwrap();
+    *bytes.last_mut().unwrap() = 7;
+    let error = Checkpoint::from_bytes(bytes).unwrap().tensor("a").expect_err("7 is no bool");
+    assert!(matches!(&error, CheckpointError::Entry { tensor, .. } if tensor == "a"), "{error}");
+}
+
+#[test]
 fn files_that_are_none_are_named() {
     let folder = tempfile::tempdir().unwrap();
     for path in [folder.path().join("absent.safetensors"), folder.path().to_owned()] {

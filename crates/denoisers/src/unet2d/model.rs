@@ -60,6 +60,7 @@ struct AddedAsIs {
 }
 
 #[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant, reason = "one in a network")]
 enum ClassEmbedding {
     Table(Embedding),
     Number(TimestepEmbedding),

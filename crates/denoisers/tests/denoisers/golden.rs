@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use kiln_backend::testing;
-use kiln_checkpoint::Checkpoint;
+use kiln_checkpoint::{Checkpoint, SaveOptions, StoredDType, to_bytes};
 use kiln_denoisers::blocks::SinusoidalConfig;
 use kiln_denoisers::unet2d::{ClassCondition, ClassEmbedType};
 use kiln_denoisers::{UNet2D, UNet2DConfig};
@@ -50,7 +50,6 @@ fn assert_close(what: &str, found: &TensorData, expected: &TensorData, tolerance
     let largest = expected.iter::<f32>().fold(0.0_f32, |largest, value| largest.max(value.abs()));
     let error =
         found.iter::<f32>().zip(expected.iter::<f32>()).map(|(f, e)| (f - e).abs()).fold(0.0, f32::max);
-    println!("{what}: relative error {:.1e}", error / largest);
     assert!(error <= tolerance * largest, "{what}: relative error {}", error / largest);
 }
 
@@ -72,6 +71,23 @@ fn unet2d_computes_what_diffusers_does(#[case] case: &str) {
         let model = load(&folder, &config, &device);
         let found = compute(&model, &config, &reference, &device);
         assert_close(&format!("{case} on {backend}"), &found, &expected, 1e-5);
+    }
+}
+
+/// What was loaded is written with the names, shapes and bits of diffusers' own file.
+#[rstest]
+#[case::class_conditional("class_conditional")]
+#[case::resnet_resampling("resnet_resampling")]
+#[case::fourier("fourier")]
+fn a_checkpoint_is_written_as_it_was(#[case] case: &str) {
+    let folder = golden(case);
+    let theirs = Checkpoint::open(folder.join("diffusion_pytorch_model.safetensors")).unwrap();
+    let model = load(&folder, &read_config(&folder), &Device::flex());
+    let options = SaveOptions { dtype: StoredDType::F16, ..SaveOptions::default() };
+    let ours = Checkpoint::from_bytes(to_bytes(&model, &options).unwrap()).unwrap();
+    assert!(ours.tensors().eq(theirs.tensors()), "names, types and shapes");
+    for (name, _) in theirs.tensors() {
+        assert_eq!(ours.tensor(name).unwrap().as_bytes(), theirs.tensor(name).unwrap().as_bytes(), "{name}");
     }
 }
 

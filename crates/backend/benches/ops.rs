@@ -1,0 +1,197 @@
+//! The fused operations under the clock: Kiln's side of `cargo xtask bench ops`.
+//!
+//! `cargo bench -p kiln-backend --bench ops` prints one line of JSON a case. With `--serve` it stays up and times a
+//! case when asked: `list` gives the cases, `run NAME` gives `{"seconds": […]}`. The device is synchronised inside
+//! the timed region. `tests/reference/bench_ops.py` has the same cases in PyTorch, under the same names.
+
+// A program that answers on its standard output.
+#![allow(clippy::print_stdout)]
+
+use std::io::{BufRead, Write};
+use std::time::{Duration, Instant};
+
+use burn::tensor::{Device, Tensor};
+use kiln_backend::noise::{self, NoiseKey};
+use kiln_backend::ops::{self, Activation, AdamWHyper, AttentionOptions, Interpolation, InterpolationMode};
+use serde_json::json;
+
+/// A request times its case for at least this long…
+const AT_LEAST: Duration = Duration::from_millis(250);
+/// …and this often.
+const REPETITIONS: usize = 3;
+
+/// A batch of feature maps in the middle of Stable Diffusion's U-Net.
+const FEATURES: [usize; 4] = [1, 320, 64, 64];
+const MATMUL: usize = 1024;
+const ADAMW_TENSORS: usize = 100;
+const ADAMW_EDGE: usize = 500;
+
+/// One operation, its inputs made outside the clock.
+struct Case {
+    name: String,
+    /// Floating-point operations of its matrix products.
+    flop: f64,
+    /// Bytes that it must read and write at least.
+    bytes: f64,
+    prepare: fn(&Device) -> Operation,
+}
+
+type Operation = Box<dyn FnMut()>;
+
+fn main() {
+    let mut backend = None;
+    let mut serve = false;
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--serve" => serve = true,
+            "--backend" => backend = arguments.next(),
+            // What `cargo bench` adds by itself.
+            "--bench" => {}
+            other => fail(&format!("unknown argument `{other}`")),
+        }
+    }
+    let device = kiln_backend::open(Some(backend.as_deref().unwrap_or("flex")))
+        .unwrap_or_else(|error| fail(&error.to_string()));
+    let cases = cases();
+    if !serve {
+        for case in &cases {
+            answer(&json!({ "case": case.name, "seconds": time(case, &device) }));
+        }
+        return;
+    }
+    for request in std::io::stdin().lock().lines().map_while(Result::ok) {
+        if request == "list" {
+            let listed = cases.iter().map(|c| json!({ "name": c.name, "flop": c.flop, "bytes": c.bytes }));
+            answer(&listed.collect());
+            continue;
+        }
+        let name = request.strip_prefix("run ").unwrap_or(&request);
+        match cases.iter().find(|case| case.name == name) {
+            Some(case) => answer(&json!({ "seconds": time(case, &device) })),
+            None => fail(&format!("no case `{name}`")),
+        }
+    }
+}
+
+fn cases() -> Vec<Case> {
+    let values = FEATURES.iter().product::<usize>() as f64;
+    let once = 2.0 * 4.0 * values;
+    let case = |name: &str, flop: f64, bytes: f64, prepare: fn(&Device) -> Operation| Case {
+        name: name.to_owned(),
+        flop,
+        bytes,
+        prepare,
+    };
+    // Two products of n x n x d a head.
+    let attention = |n: f64, heads: f64, d: f64| 4.0 * n * n * d * heads;
+    // Parameter and moments read and written, the gradient read.
+    let adamw = 28.0 * (ADAMW_TENSORS * ADAMW_EDGE * ADAMW_EDGE) as f64;
+    vec![
+        case("matmul [1024,1024]", 2.0 * (MATMUL as f64).powi(3), 0.0, matmul),
+        case("group_norm_silu [1,320,64,64]", 0.0, once, group_norm_silu),
+        case("silu [1,320,64,64]", 0.0, once, |device| activation(Activation::Silu, device)),
+        case("gelu [1,320,64,64]", 0.0, once, |device| activation(Activation::Gelu, device)),
+        case("attention n4096 h8 d40", attention(4096.0, 8.0, 40.0), 0.0, |device| {
+            self::attention([1, 8, 4096, 40], device)
+        }),
+        case("attention n1024 h24 d64", attention(1024.0, 24.0, 64.0), 0.0, |device| {
+            self::attention([1, 24, 1024, 64], device)
+        }),
+        case("interpolate nearest x2 [1,320,64,64]", 0.0, 2.5 * once, |device| {
+            interpolate(InterpolationMode::Nearest, device)
+        }),
+        case("interpolate bilinear x2 [1,320,64,64]", 0.0, 2.5 * once, |device| {
+            interpolate(InterpolationMode::Bilinear, device)
+        }),
+        case("interpolate bicubic x2 [1,320,64,64]", 0.0, 2.5 * once, |device| {
+            interpolate(InterpolationMode::Bicubic, device)
+        }),
+        case("adamw_step 25M in 100 (torch: fused)", 0.0, adamw, adamw_step),
+        case("adamw_step 25M in 100 (torch: foreach)", 0.0, adamw, adamw_step),
+    ]
+}
+
+/// Seconds of each repetition, after one that is not counted.
+fn time(case: &Case, device: &Device) -> Vec<f64> {
+    let mut operation = (case.prepare)(device);
+    let mut once = || {
+        operation();
+        device.sync().unwrap_or_else(|error| fail(&format!("{}: {error}", case.name)));
+    };
+    once();
+    let start = Instant::now();
+    let mut seconds = Vec::new();
+    while seconds.len() < REPETITIONS || start.elapsed() < AT_LEAST {
+        let repetition = Instant::now();
+        once();
+        seconds.push(repetition.elapsed().as_secs_f64());
+    }
+    seconds
+}
+
+fn normal<const D: usize>(shape: [usize; D], stream: u64, device: &Device) -> Tensor<D> {
+    noise::normal(shape, NoiseKey { seed: 0, sample: 0, step: stream }, device)
+}
+
+fn matmul(device: &Device) -> Operation {
+    let (a, b) = (normal([MATMUL, MATMUL], 0, device), normal([MATMUL, MATMUL], 1, device));
+    Box::new(move || drop(a.clone().matmul(b.clone())))
+}
+
+fn group_norm_silu(device: &Device) -> Operation {
+    let x = normal(FEATURES, 0, device);
+    let (weight, bias) = (normal([FEATURES[1]], 1, device), normal([FEATURES[1]], 2, device));
+    Box::new(move || {
+        drop(ops::group_norm_act(x.clone(), weight.clone(), bias.clone(), 32, 1e-5, Activation::Silu));
+    })
+}
+
+fn activation(act: Activation, device: &Device) -> Operation {
+    let x = normal(FEATURES, 0, device);
+    Box::new(move || drop(ops::activation(x.clone(), act)))
+}
+
+fn attention(shape: [usize; 4], device: &Device) -> Operation {
+    let [q, k, v] = [0, 1, 2].map(|stream| normal(shape, stream, device));
+    Box::new(move || {
+        let options = AttentionOptions::default();
+        drop(ops::scaled_dot_product_attention(q.clone(), k.clone(), v.clone(), options));
+    })
+}
+
+fn interpolate(mode: InterpolationMode, device: &Device) -> Operation {
+    let x = normal(FEATURES, 0, device);
+    let size = [2 * FEATURES[2], 2 * FEATURES[3]];
+    Box::new(move || drop(ops::interpolate(x.clone(), size, Interpolation::from(mode))))
+}
+
+fn adamw_step(device: &Device) -> Operation {
+    let shape = [ADAMW_EDGE, ADAMW_EDGE];
+    // The gradient is read, never written: one for all would stay in the cache, so each tensor has its own.
+    let gradients: Vec<_> = (0..ADAMW_TENSORS).map(|i| normal(shape, i as u64, device)).collect();
+    let zeros = || Tensor::<2>::zeros(shape, device);
+    let mut states: Vec<_> = gradients.iter().map(|_| Some((zeros(), zeros(), zeros()))).collect();
+    let mut step = 0;
+    Box::new(move || {
+        step += 1;
+        let hyper = AdamWHyper { lr: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 1e-2, step };
+        for (state, gradient) in states.iter_mut().zip(&gradients) {
+            // Taken out, so that the step finds tensors that nobody else holds and works in place.
+            if let Some((param, m, v)) = state.take() {
+                *state = Some(ops::adamw_step(param, gradient.clone(), m, v, hyper));
+            }
+        }
+    })
+}
+
+fn answer(value: &serde_json::Value) {
+    println!("{value}");
+    // Whoever asked may have gone away; then the next read ends this program.
+    let _ = std::io::stdout().flush();
+}
+
+fn fail(message: &str) -> ! {
+    let _ = writeln!(std::io::stderr(), "ops: {message}");
+    std::process::exit(2)
+}

@@ -1,0 +1,8 @@
+//! The definitions of the fused operations, composed of Burn's own: what every kernel is held to, and what GPU
+//! backends run, fused by Burn.
+
+pub mod activation;
+pub mod adamw;
+pub mod attention;
+pub mod group_norm;
+pub mod resample;

@@ -1,0 +1,127 @@
+//! [`FusedOps`]: the operations that Burn lacks or is slow at.
+//!
+//! An operation enters when Burn has none or a slow one, a recorded profile shows it hot, and its composed
+//! default is there as the definition. Every override is held to the default, value and gradient, on every
+//! backend compiled in.
+// The macro names every backend compiled in, the deprecated ndarray among them.
+#![cfg_attr(feature = "ndarray", allow(deprecated))]
+
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, ExtensionType, backend_extension};
+
+use crate::composed;
+use crate::ops::{Activation, AdamWHyper, Causality, Taps};
+
+/// What is added to attention's scores before the softmax.
+#[derive(ExtensionType, Debug, Clone)]
+pub enum AttentionMask<B: Backend> {
+    /// Nothing.
+    None,
+    /// A tensor that broadcasts to `[batch, heads, queries, keys]`; `-inf` hides a key from a query.
+    Additive(FloatTensor<B>),
+}
+
+/// Hot operations over a Burn backend's own tensors. Every default body composes Burn's operations and is the
+/// definition that overrides are tested against.
+///
+/// Callers use [`ops`](crate::ops), whose functions take `Tensor<D>`; there the formulas and shapes are written.
+#[backend_extension(
+    Flex: cfg(feature = "flex"),
+    NdArray: cfg(feature = "ndarray"),
+    Cube: cfg(cube),
+    Fusion: cfg(cube),
+    Autodiff
+)]
+pub trait FusedOps: Backend {
+    /// See [`ops::activation`](crate::ops::activation).
+    #[fusion(default)]
+    fn activation(x: FloatTensor<Self>, act: Activation) -> FloatTensor<Self> {
+        composed::activation::forward::<Self>(x, act)
+    }
+
+    /// `grad * act'(x)`.
+    #[fusion(default)]
+    fn activation_backward(x: FloatTensor<Self>, grad: FloatTensor<Self>, act: Activation) -> FloatTensor<Self> {
+        composed::activation::backward::<Self>(x, grad, act)
+    }
+
+    /// See [`ops::group_norm_act`](crate::ops::group_norm_act).
+    #[fusion(default)]
+    fn group_norm_act(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        groups: usize,
+        eps: f64,
+        act: Activation,
+    ) -> FloatTensor<Self> {
+        composed::group_norm::forward::<Self>(x, weight, bias, groups, eps, act)
+    }
+
+    /// The gradients of [`group_norm_act`](Self::group_norm_act) with respect to `x`, `weight` and `bias`.
+    #[fusion(default)]
+    fn group_norm_act_backward(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        groups: usize,
+        eps: f64,
+        act: Activation,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        composed::group_norm::backward::<Self>(x, weight, bias, grad, groups, eps, act)
+    }
+
+    /// See [`ops::scaled_dot_product_attention`](crate::ops::scaled_dot_product_attention).
+    #[fusion(default)]
+    fn scaled_dot_product_attention(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        #[extension_type] mask: AttentionMask<Self>,
+        causality: Causality,
+        scale: f64,
+    ) -> FloatTensor<Self> {
+        composed::attention::forward::<Self>(query, key, value, mask, causality, scale)
+    }
+
+    /// The gradients of [`scaled_dot_product_attention`](Self::scaled_dot_product_attention) with respect to
+    /// `query`, `key` and `value`.
+    #[fusion(default)]
+    fn scaled_dot_product_attention_backward(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        #[extension_type] mask: AttentionMask<Self>,
+        grad: FloatTensor<Self>,
+        causality: Causality,
+        scale: f64,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        composed::attention::backward::<Self>(query, key, value, mask, grad, causality, scale)
+    }
+
+    /// `y = R x Cᵗ` on the last two axes of `x`, with `R` = `rows` and `C` = `columns`: every interpolation is one.
+    /// Its adjoint is the same operation with both transposed.
+    #[fusion(default)]
+    fn resample(x: FloatTensor<Self>, rows: Taps, columns: Taps) -> FloatTensor<Self> {
+        composed::resample::forward::<Self>(x, &rows, &columns)
+    }
+
+    /// See [`ops::adamw_step`](crate::ops::adamw_step).
+    #[fusion(default)]
+    fn adamw_step(
+        param: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        first_moment: FloatTensor<Self>,
+        second_moment: FloatTensor<Self>,
+        hyper: AdamWHyper,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        composed::adamw::step::<Self>(param, grad, first_moment, second_moment, hyper)
+    }
+}
+
+#[cfg(feature = "ndarray")]
+impl FusedOps for burn::backend::NdArray {}
+
+#[cfg(cube)]
+impl FusedOps for crate::tensor_backend::CubeBackend {}

@@ -1,0 +1,24 @@
+//! The fused operations over ordinary tensors: what every other crate calls.
+//!
+//! | function | computes |
+//! |---|---|
+//! | [`activation`] | SiLU, GELU (exact and tanh), quick GELU in one pass |
+//! | [`group_norm_act`] | group normalisation, then an activation |
+//! | [`scaled_dot_product_attention`] | softmax(Q Kᵗ scale + mask) V, with no score matrix kept |
+//! | [`interpolate`], [`resample`] | nearest, bilinear, bicubic; any separable linear resampling |
+//! | [`adamw_step`] | one step of AdamW over one tensor |
+//!
+//! All but the last have a backward pass on every backend. A wrong shape is a mistake in the calling program
+//! and panics with the shapes in the message.
+
+mod activation;
+mod adamw;
+mod attention;
+mod group_norm;
+mod interpolation;
+
+pub use activation::*;
+pub use adamw::*;
+pub use attention::*;
+pub use group_norm::*;
+pub use interpolation::*;

@@ -1,0 +1,271 @@
+//! Every fused operation is held to its composed definition on every backend compiled in: its value, and its
+//! gradients, which for the definition Burn's own autodiff computes.
+
+use burn::backend::Dispatch;
+use burn::tensor::{Device, Tensor, TensorData};
+use kiln_backend::noise::{self, NoiseKey};
+use kiln_backend::ops::{
+    self, Activation, AdamWHyper, AlignCorners, AttentionOptions, Causality, Interpolation, InterpolationMode, Taps,
+};
+use kiln_backend::{AttentionMask, composed, testing};
+use rstest::rstest;
+use rstest_reuse::{apply, template};
+
+/// One case a backend compiled in: a test under this template runs on all of them.
+#[template]
+#[rstest]
+#[cfg_attr(feature = "flex", case::flex("flex"))]
+#[cfg_attr(feature = "ndarray", case::ndarray("ndarray"))]
+#[cfg_attr(feature = "wgpu", case::wgpu("wgpu"))]
+#[cfg_attr(feature = "vulkan", case::vulkan("vulkan"))]
+#[cfg_attr(feature = "metal", case::metal("metal"))]
+#[cfg_attr(feature = "webgpu", case::webgpu("webgpu"))]
+#[cfg_attr(feature = "cuda", case::cuda("cuda"))]
+#[cfg_attr(feature = "rocm", case::rocm("rocm"))]
+pub fn every_backend(#[case] backend: &str) {}
+
+fn normal<const D: usize>(shape: [usize; D], sample: u64, device: &Device) -> Tensor<D> {
+    noise::normal(shape, NoiseKey { seed: 11, sample: 1000 * sample, step: 0 }, device)
+}
+
+/// The output of `f`, and the gradients of Σ output · probe with respect to each input.
+fn differentiate(
+    inputs: &[Tensor<4>],
+    f: impl Fn(&[Tensor<4>]) -> Tensor<4>,
+) -> (TensorData, Vec<TensorData>) {
+    let inputs: Vec<_> = inputs.iter().map(|x| x.clone().autodiff().require_grad()).collect();
+    let output = f(&inputs);
+    let probe = normal(output.dims(), 99, &inputs[0].device());
+    let gradients = (output.clone() * probe).sum().backward();
+    let gradients = inputs.iter().map(|x| x.grad(&gradients).expect("every input has a gradient").into_data());
+    (output.without_autodiff().into_data(), gradients.collect())
+}
+
+/// Largest difference, relative to the largest value expected.
+#[track_caller]
+fn assert_close(what: &str, found: &TensorData, expected: &TensorData, tolerance: f32) {
+    assert_eq!(found.shape(), expected.shape(), "{what}");
+    let (found, expected) = (found.as_slice::<f32>().unwrap(), expected.as_slice::<f32>().unwrap());
+    let largest = expected.iter().fold(1e-3_f32, |m, v| m.max(v.abs()));
+    for (i, (f, e)) in found.iter().zip(expected).enumerate() {
+        assert!((f - e).abs() <= tolerance * largest, "{what}: {f} for {e} at {i} (largest {largest})");
+    }
+}
+
+fn assert_conforms(
+    inputs: &[Tensor<4>],
+    tolerance: f32,
+    fused: impl Fn(&[Tensor<4>]) -> Tensor<4>,
+    definition: impl Fn(&[Tensor<4>]) -> Tensor<4>,
+) {
+    // Without autodiff a kernel may work in place, so it is another path.
+    let plain = fused(inputs).into_data();
+    let (value, gradients) = differentiate(inputs, fused);
+    let (expected, expected_gradients) = differentiate(inputs, definition);
+    assert_close("value in place", &plain, &expected, tolerance);
+    assert_close("value", &value, &expected, tolerance);
+    for (i, (gradient, expected)) in gradients.iter().zip(&expected_gradients).enumerate() {
+        assert_close(&format!("gradient {i}"), gradient, expected, tolerance);
+    }
+}
+
+const ACTIVATIONS: [Activation; 5] =
+    [Activation::Identity, Activation::Silu, Activation::Gelu, Activation::GeluTanh, Activation::QuickGelu];
+
+#[apply(every_backend)]
+fn activation(backend: &str) {
+    let Some(device) = testing::device(backend) else { return };
+    // More values than a thread's chunk, no multiple of any vector, and the far tails.
+    let inner = normal([1, 3, 73, 101], 1, &device) * 3.0;
+    let tails = Tensor::<1>::from_floats([-120.0, -90.0, -20.0, -5.0, 0.0, 5.0, 20.0, 90.0, 120.0], &device);
+    for act in ACTIVATIONS {
+        for x in [inner.clone(), tails.clone().reshape([1, 1, 1, 9])] {
+            assert_conforms(
+                &[x],
+                2e-6,
+                |x| ops::activation(x[0].clone(), act),
+                |x| Tensor::from_dispatch(composed::activation::forward::<Dispatch>(x[0].clone().into_dispatch(), act)),
+            );
+        }
+    }
+}
+
+#[apply(every_backend)]
+fn group_norm_act(backend: &str) {
+    let Some(device) = testing::device(backend) else { return };
+    for (shape, groups) in [([2, 12, 7, 5], 3), ([1, 32, 16, 17], 32), ([3, 8, 1, 1], 2), ([2, 6, 33, 3], 1)] {
+        for act in [Activation::Identity, Activation::Silu, Activation::Gelu] {
+            let channels = [1, 1, 1, shape[1]];
+            // A mean far from 0: a variance by the difference of squares would fail here.
+            let inputs = [
+                normal(shape, 1, &device) * 2.0 + 30.0,
+                normal(channels, 20, &device) + 1.0,
+                normal(channels, 30, &device),
+            ];
+            assert_conforms(
+                &inputs,
+                2e-4,
+                |x| {
+                    let [w, b] = [1, 2].map(|i| x[i].clone().reshape([shape[1]]));
+                    ops::group_norm_act(x[0].clone(), w, b, groups, 1e-5, act)
+                },
+                |x| {
+                    let [w, b] = [1, 2].map(|i| x[i].clone().reshape([shape[1]]).into_dispatch());
+                    let x = x[0].clone().into_dispatch();
+                    Tensor::from_dispatch(composed::group_norm::forward::<Dispatch>(x, w, b, groups, 1e-5, act))
+                },
+            );
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum MaskShape {
+    None,
+    Full,
+    PerKey,
+    PerHead,
+}
+
+#[apply(every_backend)]
+fn attention(
+    backend: &str,
+    #[values(MaskShape::None, MaskShape::Full, MaskShape::PerKey, MaskShape::PerHead)] mask: MaskShape,
+    #[values(Causality::None, Causality::Causal)] causality: Causality,
+) {
+    let Some(device) = testing::device(backend) else { return };
+    // (batch, heads, queries, keys, head and value dimension); the last one takes several blocks of queries.
+    for [b, h, n, m, d, e] in [[2, 3, 5, 7, 4, 6], [1, 2, 17, 17, 8, 8], [1, 1, 3, 1, 5, 5], [1, 2, 300, 270, 8, 8]] {
+        let inputs =
+            [normal([b, h, n, d], 1, &device), normal([b, h, m, d], 2, &device), normal([b, h, m, e], 3, &device)];
+        let mask = match mask {
+            MaskShape::None => None,
+            MaskShape::Full => Some(normal([b, h, n, m], 4, &device)),
+            MaskShape::PerKey => Some(normal([b, 1, 1, m], 4, &device)),
+            MaskShape::PerHead => Some(normal([1, h, n, m], 4, &device)),
+        };
+        let scale = 0.3;
+        let definition_mask = mask.clone();
+        assert_conforms(
+            &inputs,
+            2e-5,
+            |x| {
+                let options = AttentionOptions { mask: mask.clone(), causality, scale: Some(scale) };
+                ops::scaled_dot_product_attention(x[0].clone(), x[1].clone(), x[2].clone(), options)
+            },
+            |x| {
+                let [q, k, v] = [0, 1, 2].map(|i| x[i].clone().into_dispatch());
+                let mask = match &definition_mask {
+                    None => AttentionMask::None,
+                    Some(mask) => AttentionMask::Additive(mask.clone().autodiff().into_dispatch()),
+                };
+                Tensor::from_dispatch(composed::attention::forward::<Dispatch>(q, k, v, mask, causality, scale))
+            },
+        );
+    }
+}
+
+#[apply(every_backend)]
+fn a_query_without_keys_gets_zeros(backend: &str) {
+    let Some(device) = testing::device(backend) else { return };
+    let [q, k, v] = [1, 2, 3].map(|i| normal([1, 1, 2, 4], i, &device));
+    let hidden = Tensor::<2>::from_floats([[f32::NEG_INFINITY; 2], [0.0, f32::NEG_INFINITY]], &device);
+    let options = AttentionOptions { mask: Some(hidden.reshape([1, 1, 2, 2])), ..Default::default() };
+    let out = ops::scaled_dot_product_attention(q, k, v.clone(), options);
+    let expected = Tensor::cat(vec![v.zeros_like().narrow(2, 0, 1), v.narrow(2, 0, 1)], 2);
+    assert_close("rows", &out.into_data(), &expected.into_data(), 1e-6);
+}
+
+#[apply(every_backend)]
+fn a_mask_that_learns_gets_its_gradient(backend: &str) {
+    let Some(device) = testing::device(backend) else { return };
+    let inputs = [[1, 2, 4, 3], [1, 2, 4, 3], [1, 2, 4, 3], [1, 2, 4, 4]];
+    let inputs: Vec<_> = (1..).zip(inputs).map(|(i, shape)| normal(shape, i, &device)).collect();
+    assert_conforms(
+        &inputs,
+        2e-5,
+        |x| {
+            let options = AttentionOptions { mask: Some(x[3].clone()), ..Default::default() };
+            ops::scaled_dot_product_attention(x[0].clone(), x[1].clone(), x[2].clone(), options)
+        },
+        |x| {
+            let [q, k, v, mask] = [0, 1, 2, 3].map(|i| x[i].clone().into_dispatch());
+            let (mask, scale) = (AttentionMask::Additive(mask), 1.0 / 3f64.sqrt());
+            Tensor::from_dispatch(composed::attention::forward::<Dispatch>(q, k, v, mask, Causality::None, scale))
+        },
+    );
+}
+
+#[apply(every_backend)]
+fn interpolation(
+    backend: &str,
+    #[values(InterpolationMode::Nearest, InterpolationMode::Bilinear, InterpolationMode::Bicubic)]
+    mode: InterpolationMode,
+    #[values(AlignCorners::No, AlignCorners::Yes)] align_corners: AlignCorners,
+) {
+    let Some(device) = testing::device(backend) else { return };
+    let options = Interpolation { mode, align_corners };
+    for (from, to) in [([5, 7], [10, 14]), ([9, 4], [3, 11]), ([1, 1], [4, 3]), ([6, 6], [1, 1]), ([3, 5], [3, 5])] {
+        let x = normal([2, 3, from[0], from[1]], 1, &device);
+        let rows = Taps::interpolation(from[0], to[0], options);
+        let columns = Taps::interpolation(from[1], to[1], options);
+        assert_conforms(
+            &[x.clone()],
+            2e-6,
+            |x| ops::interpolate(x[0].clone(), to, options),
+            |x| {
+                let x = x[0].clone().into_dispatch();
+                Tensor::from_dispatch(composed::resample::forward::<Dispatch>(x, &rows, &columns))
+            },
+        );
+        // <Ax, y> = <x, A'y>: the transposed matrices are the adjoint.
+        let y = normal([2, 3, to[0], to[1]], 2, &device);
+        let forward = (ops::interpolate(x.clone(), to, options) * y.clone()).sum().into_scalar::<f32>();
+        let back = (ops::resample(y, rows.transpose(), columns.transpose()) * x).sum().into_scalar::<f32>();
+        assert!((forward - back).abs() < 1e-3, "{forward} {back}");
+    }
+}
+
+#[apply(every_backend)]
+fn adamw_step(backend: &str) {
+    let Some(device) = testing::device(backend) else { return };
+    let hyper = AdamWHyper { lr: 0.1, beta1: 0.9, beta2: 0.99, eps: 1e-8, weight_decay: 0.05, step: 3 };
+    let shape = [3, 5, 41, 29];
+    let [param, grad, m] = [1, 2, 3].map(|i| normal(shape, i, &device));
+    let v = normal(shape, 4, &device).square();
+    let expected = {
+        let [p, g, m, v] = [&param, &grad, &m, &v].map(|t| t.clone().into_dispatch());
+        composed::adamw::step::<Dispatch>(p, g, m, v, hyper)
+    };
+    let expected = [expected.0, expected.1, expected.2].map(|t| Tensor::<4>::from_dispatch(t).into_data());
+    // Shared with the test, so in copies; then handed over, so in place.
+    let shared = ops::adamw_step(param.clone(), grad.clone(), m.clone(), v.clone(), hyper);
+    let moved = ops::adamw_step(param, grad, m, v, hyper);
+    for (p, m, v) in [shared, moved] {
+        for (found, expected) in [p, m, v].into_iter().zip(&expected) {
+            assert_close("state", &found.into_data(), expected, 1e-6);
+        }
+    }
+}
+
+#[apply(every_backend)]
+fn other_float_types_take_the_definition(backend: &str) {
+    use burn::tensor::FloatDType;
+    let Some(device) = testing::device(backend) else { return };
+    let Some(entry) = kiln_backend::BACKENDS.iter().find(|entry| entry.name == backend) else { return };
+    if !(entry.supports)(&device, FloatDType::F16) || backend == "ndarray" {
+        return;
+    }
+    let x = normal([2, 8, 5, 5], 1, &device);
+    let (w, b) = (Tensor::ones([8], &device), Tensor::zeros([8], &device));
+    let full = ops::group_norm_act(x.clone(), w.clone(), b.clone(), 4, 1e-5, Activation::Silu);
+    let half = ops::group_norm_act(
+        x.cast(FloatDType::F16),
+        w.cast(FloatDType::F16),
+        b.cast(FloatDType::F16),
+        4,
+        1e-5,
+        Activation::Silu,
+    );
+    assert_close("half", &half.cast(FloatDType::F32).into_data(), &full.into_data(), 4e-3);
+}

@@ -1,0 +1,143 @@
+//! The program's options. What can be chosen by name is listed from the tables that the libraries keep.
+
+use std::path::PathBuf;
+
+use clap::builder::PossibleValuesParser;
+use clap::{Args, Parser, Subcommand};
+use kiln::backend::BACKENDS;
+use kiln::diffusion::{PROCESSES, SOLVERS};
+
+/// Diffusion, detection and attention models in Rust
+#[derive(Debug, Parser)]
+#[command(name = "kiln", version, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Draw pictures with a model: without --model, digits with the small one in the program
+    Generate(Generate),
+    /// Train a model that draws, on a folder of pictures or an IDX data set
+    Train(Train),
+}
+
+#[derive(Debug, Args)]
+pub struct Generate {
+    /// A model file, or the folder that `kiln train` wrote
+    #[arg(long, value_name = "PATH")]
+    pub model: Option<PathBuf>,
+    /// The class to draw, by name or number; without it, all classes in turn
+    #[arg(long, value_name = "C")]
+    pub class: Option<String>,
+    /// How many pictures
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub count: u32,
+    /// The same seed gives the same pictures, on every backend
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    pub seed: u64,
+    /// One grid if it ends in .png; else a folder for 00000.png and so on
+    #[arg(long, value_name = "PATH", default_value = "kiln.png")]
+    pub out: PathBuf,
+    /// Steps of the solver; without it, as the model says
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub steps: Option<u32>,
+    /// How steps are taken; without it, as the model says
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(SOLVERS.iter().map(|s| s.name)))]
+    pub solver: Option<String>,
+    /// The scale of classifier-free guidance, 1 for none; without it, as the model says
+    #[arg(long, value_name = "SCALE", value_parser = finite)]
+    pub guidance: Option<f64>,
+    #[command(flatten)]
+    pub backend: Backend,
+}
+
+#[derive(Debug, Args)]
+pub struct Train {
+    /// A folder of pictures (one folder a class, or none), an IDX file, or a folder with MNIST's four files
+    #[arg(long, value_name = "PATH")]
+    pub data: PathBuf,
+    /// The folder of the run: checkpoints, losses.csv, samples, model.safetensors
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Go on with the run in --out, bit for bit as if it had not stopped
+    #[arg(long)]
+    pub resume: bool,
+    /// From data to noise
+    #[arg(long, value_name = "NAME", default_value = "flow", value_parser = PossibleValuesParser::new(PROCESSES.iter().map(|p| p.name)))]
+    pub process: String,
+    /// Height and width of the pictures in pixels; IDX data keep their own
+    #[arg(long, value_name = "PIXELS", default_value_t = 32, value_parser = clap::value_parser!(u32).range(4..=1024))]
+    pub size: u32,
+    /// Read pictures in grey (IDX data always are)
+    #[arg(long)]
+    pub grey: bool,
+    /// Channels of the U-Net's levels, from the finest to the coarsest
+    #[arg(long, value_name = "N,N,…", default_value = "32,64,96", value_delimiter = ',')]
+    pub channels: Vec<usize>,
+    /// Residual blocks in each level
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=16))]
+    pub layers: u32,
+    /// Steps of the whole run
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    pub steps: usize,
+    /// Pictures in a step
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub batch_size: usize,
+    /// The rate after the warm-up; it falls along a cosine to a hundredth at the end
+    #[arg(long, value_name = "RATE", default_value_t = 1e-3)]
+    pub learning_rate: f64,
+    /// Steps in which the rate rises
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    pub warmup: usize,
+    /// Decay of the moving average of the weights, which is what is drawn with
+    #[arg(long, value_name = "SHARE", default_value_t = 0.999)]
+    pub ema_decay: f64,
+    /// The norm that gradients are clipped to
+    #[arg(long, value_name = "NORM", default_value_t = 1.0)]
+    pub clip_norm: f64,
+    /// Weight decay of AdamW
+    #[arg(long, value_name = "RATE", default_value_t = 0.01)]
+    pub weight_decay: f64,
+    /// The share of pictures shown without their class, which guidance needs
+    #[arg(long, value_name = "SHARE", default_value_t = 0.1, value_parser = share)]
+    pub unlabelled: f64,
+    /// The seed of weights, order and noise
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    pub seed: u64,
+    /// Steps between checkpoints
+    #[arg(long, value_name = "N", default_value_t = 500)]
+    pub checkpoint_every: usize,
+    /// Steps between pictures of samples
+    #[arg(long, value_name = "N", default_value_t = 500)]
+    pub sample_every: usize,
+    #[command(flatten)]
+    pub backend: Backend,
+}
+
+#[derive(Debug, Args)]
+pub struct Backend {
+    /// Where to compute, NAME or NAME:INDEX; without it, the first with an adapter
+    #[arg(long = "backend", value_name = "NAME", help = backend_help())]
+    pub name: Option<String>,
+}
+
+fn backend_help() -> String {
+    let names: Vec<_> = BACKENDS.iter().map(|b| format!("{} ({})", b.name, b.description)).collect();
+    format!("Where to compute, NAME or NAME:INDEX; without it, the first with an adapter of {}", names.join(", "))
+}
+
+fn finite(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number.is_finite() => Ok(number),
+        _ => Err("must be a finite number".to_owned()),
+    }
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if (0.0..1.0).contains(&number) => Ok(number),
+        _ => Err("must be from 0 to below 1".to_owned()),
+    }
+}

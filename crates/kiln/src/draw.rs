@@ -1,0 +1,130 @@
+//! Drawing pictures with a model.
+
+use burn::tensor::{Int, Tensor, TensorData};
+use kiln_backend::noise::NoiseKey;
+use kiln_diffusion::{Clipped, Contrast, Denoiser, Guided, Network, Sampler, SolverConfig, grid};
+use kiln_picture::{Channels, Picture};
+
+use crate::{ModelError, PictureModel};
+
+/// How to draw. What is absent is as the model's own card says.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct DrawOptions {
+    /// The seed: the same one gives the same pictures, on every backend.
+    pub seed: u64,
+    /// The number of the first picture under the seed: pictures 0 to 15 are 0 to 7 and 8 to 15.
+    pub first: u64,
+    /// The solver.
+    pub solver: Option<SolverConfig>,
+    /// Its steps.
+    pub steps: Option<usize>,
+    /// The scale of classifier-free guidance; 1 for none.
+    pub guidance: Option<f64>,
+}
+
+/// How far a drawing has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Steps done, over all pictures.
+    pub done: usize,
+    /// Steps in all.
+    pub total: usize,
+}
+
+/// So many pictures go through the network at once: more would only take more memory.
+const BATCH: usize = 16;
+
+impl PictureModel {
+    /// Draws a picture for each of `classes` (`None`: of no class in particular). `progress` is called after each
+    /// step, and ends the drawing by an error.
+    ///
+    /// # Errors
+    /// [`ModelError::Class`] or [`ModelError::NoClasses`], [`ModelError::Diffusion`] for a solver or a number of steps
+    /// that can't be used, [`ModelError::NotFinite`], [`ModelError::Stopped`].
+    pub fn draw(
+        &self,
+        classes: &[Option<usize>],
+        options: &DrawOptions,
+        mut progress: impl FnMut(Progress) -> Result<(), String>,
+    ) -> Result<Vec<Picture>, ModelError> {
+        for &class in classes.iter().flatten() {
+            self.card.class(&class.to_string())?;
+        }
+        let defaults = self.card.sampling;
+        let guidance = options.guidance.unwrap_or(defaults.guidance);
+        let times = grid::natural(self.process.as_ref(), options.steps.unwrap_or(defaults.steps))?;
+        let sampler = Sampler::new(options.solver.unwrap_or(defaults.solver), times)?;
+        let batches = classes.len().div_ceil(BATCH);
+        let mut pictures = Vec::with_capacity(classes.len());
+        for (batch, classes) in classes.chunks(BATCH).enumerate() {
+            let denoiser = self.denoiser(classes, guidance)?;
+            let shape = [classes.len(), self.card.unet2d.in_channels, self.card.size[0], self.card.size[1]];
+            let key = NoiseKey { seed: options.seed, sample: options.first + (batch * BATCH) as u64, step: 0 };
+            let mut sampling =
+                sampler.start_keyed(self.process.as_ref(), denoiser.as_ref(), shape, key, &self.device)?;
+            let steps = sampling.total();
+            for done in 1..=steps {
+                let _span = tracing::debug_span!("step", done).entered();
+                sampling.next();
+                // A lazy backend has only been told what to do so far; waiting makes the progress a real one.
+                self.device.sync().map_err(|error| ModelError::Stopped(error.to_string()))?;
+                progress(Progress { done: batch * steps + done, total: batches * steps })
+                    .map_err(ModelError::Stopped)?;
+            }
+            pictures.extend(to_pictures(sampling.sample().clone(), pictures.len())?);
+        }
+        Ok(pictures)
+    }
+
+    /// The network for a batch of classes, guided where that changes anything.
+    fn denoiser<'a>(
+        &'a self,
+        classes: &[Option<usize>],
+        guidance: f64,
+    ) -> Result<Box<dyn Denoiser<4> + 'a>, ModelError> {
+        let process = self.process.as_ref();
+        let none = self.card.no_class();
+        let conditional: Vec<_> = classes.iter().map(|class| class.unwrap_or(none)).collect();
+        let guided = guidance != 1.0 && conditional.iter().any(|&class| class != none);
+        let labels = match guided {
+            // Both halves of the contrast go through the network as one batch.
+            true => [conditional, vec![none; classes.len()]].concat(),
+            false => conditional,
+        };
+        let labels: Vec<i64> = labels.into_iter().map(|class| class as i64).collect();
+        let labels = TensorData::new(labels.clone(), [labels.len()]);
+        let labels = Tensor::<1, Int>::from_data(labels, &self.device);
+        let labels = (!self.card.classes.is_empty()).then_some(labels);
+        let network = Network::new(process, self.card.prediction, move |x, times| {
+            self.network.forward(x, times, labels.clone())
+        })?;
+        Ok(match guided {
+            true => Box::new(Clipped::new(
+                process,
+                Guided::new(guidance, move |x: Tensor<4>, t| {
+                    let both = network.denoise(Tensor::cat(vec![x.clone(), x], 0), t);
+                    let [conditional, unconditional] = both.halves();
+                    Contrast { conditional, unconditional }
+                }),
+            )),
+            false => Box::new(Clipped::new(process, network)),
+        })
+    }
+}
+
+/// Values from -1 to 1, `[batch, channels, height, width]`, as 8-bit pictures; `first` is the number of the first.
+fn to_pictures(x: Tensor<4>, first: usize) -> Result<Vec<Picture>, ModelError> {
+    let [batch, channels, height, width] = x.dims();
+    let layout = if channels == 1 { Channels::Grey } else { Channels::Rgb };
+    // Channels last, as pictures have them.
+    let values: Vec<f32> = x.permute([0, 2, 3, 1]).into_data().iter::<f32>().collect();
+    let mut pictures = Vec::with_capacity(batch);
+    for (index, values) in values.chunks_exact(height * width * channels).enumerate() {
+        if values.iter().any(|v| !v.is_finite()) {
+            return Err(ModelError::NotFinite { picture: first + index });
+        }
+        let samples = values.iter().map(|v| ((v + 1.0) * 127.5).round().clamp(0.0, 255.0) as u8).collect();
+        pictures.push(Picture::new(width as u32, height as u32, layout, samples)?);
+    }
+    Ok(pictures)
+}

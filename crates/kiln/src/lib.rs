@@ -1,0 +1,45 @@
+//! Diffusion, detection and attention models for Rust, on the Burn framework: the crates of Kiln under one roof, and
+//! what the program `kiln` is made of.
+//!
+//! | module | crate |
+//! |---|---|
+//! | [`backend`] | devices by name, fused operations, reproducible noise |
+//! | [`picture`] | pictures in and out |
+//! | [`checkpoint`] | model files |
+//! | [`optim`] | optimizers, moving averages, clipping |
+//! | [`diffusion`] | processes, predictions, denoisers, solvers |
+//! | [`denoisers`] | networks |
+//! | [`training`] | the training loop and its data sets |
+//!
+//! [`PictureModel`] joins them: a network with the process it was trained for, in one file.
+//!
+//! ```
+//! use kiln::{DrawOptions, PictureModel};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let device = kiln::backend::open(None)?;
+//! let model = PictureModel::digits(&device)?; // the small model that is in the program
+//! let options = DrawOptions { steps: Some(2), ..DrawOptions::default() };
+//! let sevens = model.draw(&[Some(7); 2], &options, |_progress| Ok(()))?;
+//! assert_eq!((sevens.len(), sevens[0].width()), (2, 28));
+//! # Ok(())
+//! # }
+//! ```
+
+pub use kiln_backend as backend;
+pub use kiln_checkpoint as checkpoint;
+pub use kiln_denoisers as denoisers;
+pub use kiln_diffusion as diffusion;
+pub use kiln_optim as optim;
+pub use kiln_picture as picture;
+pub use kiln_training as training;
+
+mod card;
+mod draw;
+mod error;
+mod model;
+
+pub use card::{ModelCard, SamplingDefaults};
+pub use draw::{DrawOptions, Progress};
+pub use error::ModelError;
+pub use model::PictureModel;

@@ -1,0 +1,40 @@
+//! The program `kiln`.
+#![allow(clippy::print_stdout, clippy::print_stderr)] // a program speaks
+
+mod cli;
+mod generate;
+mod interrupt;
+mod train;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    // RUST_LOG turns the libraries' spans and warnings on and off; warnings are shown by default.
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
+    let outcome = match cli::Cli::parse().command {
+        cli::Command::Generate(options) => generate::run(&options),
+        cli::Command::Train(options) => train::run(&options),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<interrupt::Interrupted>() => {
+            eprintln!("kiln: {error}");
+            ExitCode::from(130)
+        }
+        Err(error) => {
+            // One line, from what was attempted to the cause. A cause that its cause repeats is said once.
+            let mut line = String::new();
+            for cause in error.chain().map(ToString::to_string) {
+                if !line.contains(&cause) {
+                    line = if line.is_empty() { cause } else { format!("{line}: {cause}") };
+                }
+            }
+            eprintln!("kiln: {}", line.replace('\n', " "));
+            ExitCode::from(2)
+        }
+    }
+}
