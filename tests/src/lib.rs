@@ -1,5 +1,7 @@
 //! What crosses crates: crates joined as a program joins them (`tests/`), and here the code in the pages that people
-//! read first, which is compiled and run as doc tests.
+//! read first, which is compiled and run as doc tests; and [`judge`], which reads what was drawn.
+
+pub mod judge;
 
 /// A page whose code is a doc test.
 #[cfg(doctest)]

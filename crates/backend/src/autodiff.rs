@@ -6,9 +6,10 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend};
+use burn::tensor::ops::ConvOptions;
 
 use crate::ops::{Activation, Causality, Taps};
-use crate::{AttentionMask, FusedOps, composed};
+use crate::{AttentionMask, Bias, FusedOps, composed};
 
 impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
     fn activation(x: FloatTensor<Self>, act: Activation) -> FloatTensor<Self> {
@@ -67,10 +68,38 @@ impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
         }
     }
 
+    fn convolve(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: Bias<Self>,
+        options: ConvOptions<2>,
+    ) -> FloatTensor<Self> {
+        let ((x, nx), (w, nw)) = (x.into_parts(), weight.into_parts());
+        match bias {
+            Bias::None => match ConvGrad.prepare::<C>([nx, nw]).compute_bound().stateful() {
+                OpsKind::Tracked(prep) => prep
+                    .finish((x.clone(), w.clone(), options.clone()), B::convolve(x, w, Bias::None, options)),
+                OpsKind::UnTracked(prep) => prep.finish(B::convolve(x, w, Bias::None, options)),
+            },
+            Bias::PerChannel(bias) => {
+                let (b, nb) = bias.into_parts();
+                match ConvGrad.prepare::<C>([nx, nw, nb]).compute_bound().stateful() {
+                    OpsKind::Tracked(prep) => {
+                        let state = (x.clone(), w.clone(), options.clone());
+                        prep.finish(state, B::convolve(x, w, Bias::PerChannel(b), options))
+                    }
+                    OpsKind::UnTracked(prep) => prep.finish(B::convolve(x, w, Bias::PerChannel(b), options)),
+                }
+            }
+        }
+    }
+
     fn resample(x: FloatTensor<Self>, rows: Taps, columns: Taps) -> FloatTensor<Self> {
         let (x, node) = x.into_parts();
         match ResampleGrad.prepare::<C>([node]).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish((rows.clone(), columns.clone()), B::resample(x, rows, columns)),
+            OpsKind::Tracked(prep) => {
+                prep.finish((rows.clone(), columns.clone()), B::resample(x, rows, columns))
+            }
             OpsKind::UnTracked(prep) => prep.finish(B::resample(x, rows, columns)),
         }
     }
@@ -142,6 +171,25 @@ impl<B: FusedOps> Backward<B, 3> for AttentionGrad {
         let AttentionState { inputs: [q, k, v], mask, causality, scale } = ops.state;
         let (dq, dk, dv) = B::scaled_dot_product_attention_backward(q, k, v, mask, grad, causality, scale);
         for (parent, gradient) in ops.parents.into_iter().zip([dq, dk, dv]) {
+            if let Some(parent) = parent {
+                grads.register::<B>(parent.id, gradient);
+            }
+        }
+    }
+}
+
+/// With a bias, or without.
+#[derive(Debug)]
+struct ConvGrad;
+
+impl<B: FusedOps, const N: usize> Backward<B, N> for ConvGrad {
+    type State = (FloatTensor<B>, FloatTensor<B>, ConvOptions<2>);
+
+    fn backward(self, ops: Ops<Self::State, N>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = grads.consume::<B>(&ops.node);
+        let (x, weight, options) = ops.state;
+        let (dx, dw, db) = B::convolve_backward(x, weight, grad, options);
+        for (parent, gradient) in ops.parents.into_iter().zip([dx, dw, db]) {
             if let Some(parent) = parent {
                 grads.register::<B>(parent.id, gradient);
             }

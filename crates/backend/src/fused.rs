@@ -8,6 +8,7 @@
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, ExtensionType, backend_extension};
+use burn::tensor::ops::ConvOptions;
 
 use crate::composed;
 use crate::ops::{Activation, AdamWHyper, Causality, Taps};
@@ -19,6 +20,15 @@ pub enum AttentionMask<B: Backend> {
     None,
     /// A tensor that broadcasts to `[batch, heads, queries, keys]`; `-inf` hides a key from a query.
     Additive(FloatTensor<B>),
+}
+
+/// What a convolution adds to each output channel.
+#[derive(ExtensionType, Debug, Clone)]
+pub enum Bias<B: Backend> {
+    /// Nothing.
+    None,
+    /// One value a channel, `[out_channels]`.
+    PerChannel(FloatTensor<B>),
 }
 
 /// Hot operations over a Burn backend's own tensors. Every default body composes Burn's operations and is the
@@ -41,7 +51,11 @@ pub trait FusedOps: Backend {
 
     /// `grad * act'(x)`.
     #[fusion(default)]
-    fn activation_backward(x: FloatTensor<Self>, grad: FloatTensor<Self>, act: Activation) -> FloatTensor<Self> {
+    fn activation_backward(
+        x: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        act: Activation,
+    ) -> FloatTensor<Self> {
         composed::activation::backward::<Self>(x, grad, act)
     }
 
@@ -98,6 +112,28 @@ pub trait FusedOps: Backend {
         scale: f64,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         composed::attention::backward::<Self>(query, key, value, mask, grad, causality, scale)
+    }
+
+    /// See [`ops::conv2d`](crate::ops::conv2d).
+    #[fusion(default)]
+    fn convolve(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        #[extension_type] bias: Bias<Self>,
+        options: ConvOptions<2>,
+    ) -> FloatTensor<Self> {
+        composed::conv::forward::<Self>(x, weight, bias, options)
+    }
+
+    /// The gradients of [`convolve`](Self::convolve) with respect to `x`, `weight` and the bias.
+    #[fusion(default)]
+    fn convolve_backward(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        options: ConvOptions<2>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        composed::conv::backward::<Self>(x, weight, grad, options)
     }
 
     /// `y = R x Cᵗ` on the last two axes of `x`, with `R` = `rows` and `C` = `columns`: every interpolation is one.

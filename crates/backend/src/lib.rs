@@ -33,5 +33,5 @@ pub mod ops;
 mod tensor_backend;
 pub mod testing;
 
-pub use fused::{AttentionMask, FusedOps};
+pub use fused::{AttentionMask, Bias, FusedOps};
 pub use tensor_backend::*;

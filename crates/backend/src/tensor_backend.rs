@@ -49,7 +49,9 @@ pub enum BackendError {
         available: String,
     },
     /// The backend exists, but not in this build.
-    #[error("the backend `{name}` is not in this build, which has {available}; build with `--features {name}`")]
+    #[error(
+        "the backend `{name}` is not in this build, which has {available}; build with `--features {name}`"
+    )]
     NotCompiled {
         /// What was asked for.
         name: String,
@@ -112,7 +114,8 @@ pub const BACKENDS: &[BackendEntry] = &[
 const NAMES: [&str; 8] = ["cuda", "rocm", "metal", "vulkan", "webgpu", "wgpu", "flex", "ndarray"];
 
 /// Opens a backend by name, `name` or `name:index` (`vulkan`, `cuda:1`). Without a name: the first of [`BACKENDS`]
-/// that has an adapter.
+/// that has an adapter. An adapter that is a program (lavapipe) is no gain over a CPU backend, and is taken only
+/// where there is nothing else.
 ///
 /// # Errors
 /// [`BackendError`] when the name is unknown, the backend is not compiled in, or there is no adapter.
@@ -129,8 +132,10 @@ pub fn open(name: Option<&str>) -> Result<Device, BackendError> {
     };
     let Some(wanted) = name else {
         let mut failure = BackendError::Unknown { name: "any".into(), available: available() };
+        let mut software = None;
         for backend in BACKENDS {
             match (backend.open)(0) {
+                Ok(device) if is_software(&device) => software = software.or(Some(device)),
                 Ok(device) => return Ok(device),
                 Err(error) => {
                     tracing::debug!(%error, "passing over a backend");
@@ -138,7 +143,7 @@ pub fn open(name: Option<&str>) -> Result<Device, BackendError> {
                 }
             }
         }
-        return Err(failure);
+        return software.ok_or(failure);
     };
     let (name, index) = match wanted.split_once(':') {
         None => (wanted, 0),
@@ -153,6 +158,17 @@ pub fn open(name: Option<&str>) -> Result<Device, BackendError> {
             Err(BackendError::NotCompiled { name: name.into(), available: available() })
         }
         None => Err(BackendError::Unknown { name: wanted.into(), available: available() }),
+    }
+}
+
+/// Whether a GPU backend's device is no card, but a program that stands in for one.
+fn is_software(device: &Device) -> bool {
+    #[cfg(cube)]
+    return device.identity().is_some_and(|identity| identity.physical.is_none());
+    #[cfg(not(cube))]
+    {
+        let _ = device;
+        false
     }
 }
 

@@ -70,7 +70,9 @@ impl ModelCard {
             return fail(format!("the size {height} x {width} is not between 1 and 4096"));
         }
         if !height.is_multiple_of(coarsest) || !width.is_multiple_of(coarsest) {
-            return fail(format!("the size {height} x {width} is no multiple of {coarsest}, as the network's levels ask"));
+            return fail(format!(
+                "the size {height} x {width} is no multiple of {coarsest}, as the network's levels ask"
+            ));
         }
         if self.sampling.steps == 0 || !self.sampling.guidance.is_finite() {
             return fail("the default steps must be at least 1 and the default guidance finite".to_owned());

@@ -125,7 +125,10 @@ pub struct Backend {
 
 fn backend_help() -> String {
     let names: Vec<_> = BACKENDS.iter().map(|b| format!("{} ({})", b.name, b.description)).collect();
-    format!("Where to compute, NAME or NAME:INDEX; without it, the first with an adapter of {}", names.join(", "))
+    format!(
+        "Where to compute, NAME or NAME:INDEX; without it, the first with an adapter of {}",
+        names.join(", ")
+    )
 }
 
 fn finite(text: &str) -> Result<f64, String> {

@@ -59,7 +59,8 @@ impl PictureModel {
         for (batch, classes) in classes.chunks(BATCH).enumerate() {
             let denoiser = self.denoiser(classes, guidance)?;
             let shape = [classes.len(), self.card.unet2d.in_channels, self.card.size[0], self.card.size[1]];
-            let key = NoiseKey { seed: options.seed, sample: options.first + (batch * BATCH) as u64, step: 0 };
+            let key =
+                NoiseKey { seed: options.seed, sample: options.first + (batch * BATCH) as u64, step: 0 };
             let mut sampling =
                 sampler.start_keyed(self.process.as_ref(), denoiser.as_ref(), shape, key, &self.device)?;
             let steps = sampling.total();

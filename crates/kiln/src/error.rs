@@ -56,7 +56,9 @@ pub enum ModelError {
     #[error(transparent)]
     Picture(#[from] PictureError),
     /// The numbers drawn are not finite.
-    #[error("the network drew values that are not finite (picture {picture}): try a smaller --guidance or more --steps")]
+    #[error(
+        "the network drew values that are not finite (picture {picture}): try a smaller --guidance or more --steps"
+    )]
     NotFinite {
         /// The first picture they are in, from 0.
         picture: usize,

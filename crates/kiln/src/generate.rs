@@ -25,9 +25,8 @@ pub fn run(options: &Generate) -> Result<()> {
     let count = options.count as usize;
     let class = options.class.as_deref().map(|class| model.card().class(class)).transpose()?;
     let known = model.card().classes.len();
-    let classes: Vec<_> = (0..count)
-        .map(|i| class.or_else(|| (known > 0).then(|| i % known.max(1))))
-        .collect();
+    let classes: Vec<_> =
+        (0..count).map(|i| class.or_else(|| (known > 0).then(|| i % known.max(1)))).collect();
     let draw = DrawOptions {
         seed: options.seed,
         first: 0,
@@ -77,7 +76,8 @@ impl Output {
             check_writable(parent.unwrap_or(Path::new(".")))?;
             return Ok(Self::Grid(path.to_owned()));
         }
-        std::fs::create_dir_all(path).with_context(|| format!("the folder {} can't be made", path.display()))?;
+        std::fs::create_dir_all(path)
+            .with_context(|| format!("the folder {} can't be made", path.display()))?;
         check_writable(path)?;
         Ok(Self::Folder(path.to_owned()))
     }

@@ -63,7 +63,11 @@ impl PictureModel {
         let network = card.unet2d.init(device).map_err(|error| describe(error.to_string()))?;
         let loaded = file.load_into(network)?;
         if let Some(surplus) = loaded.surplus.first() {
-            tracing::warn!(file = file.label(), tensor = surplus, "the file holds a tensor that the network has not");
+            tracing::warn!(
+                file = file.label(),
+                tensor = surplus,
+                "the file holds a tensor that the network has not"
+            );
         }
         Self::new(card, loaded.module, device)
     }

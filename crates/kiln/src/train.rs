@@ -13,7 +13,9 @@ use kiln::denoisers::{UNet2D, UNet2DConfig, seeded};
 use kiln::diffusion::{Objective, Prediction, ProcessConfig, SolverConfig, TimeSampling};
 use kiln::picture::{Channels, grid};
 use kiln::training::data::{FolderOptions, OpenOptions, Pictures};
-use kiln::training::{BoxError, Observer, Outcome, Schedule, StepContext, StepReport, Trainer, TrainerConfig};
+use kiln::training::{
+    BoxError, Observer, Outcome, Schedule, StepContext, StepReport, Trainer, TrainerConfig,
+};
 use kiln::{DrawOptions, ModelCard, PictureModel, SamplingDefaults};
 use serde_json::json;
 
@@ -100,7 +102,9 @@ fn open_data(options: &Train) -> Result<Pictures> {
 fn card(options: &Train, data: &Pictures) -> Result<ModelCard> {
     let levels = options.channels.len();
     let classes = data.class_names().to_vec();
-    let groups = |channels: &usize| [32, 16, 8, 4, 2].into_iter().find(|g| channels.is_multiple_of(*g) && channels / g >= 4);
+    let groups = |channels: &usize| {
+        [32, 16, 8, 4, 2].into_iter().find(|g| channels.is_multiple_of(*g) && channels / g >= 4)
+    };
     let Some(groups) = options.channels.iter().map(|c| groups(c).unwrap_or(1)).min() else {
         bail!("--channels names no level");
     };
@@ -149,7 +153,12 @@ fn objective(card: &ModelCard) -> Objective {
     Objective { times, ..Objective::new(card.prediction) }
 }
 
-fn trainer_config(options: &Train, card: &ModelCard, objective: &Objective, data: &Pictures) -> TrainerConfig {
+fn trainer_config(
+    options: &Train,
+    card: &ModelCard,
+    objective: &Objective,
+    data: &Pictures,
+) -> TrainerConfig {
     TrainerConfig {
         steps: options.steps,
         batch_size: options.batch_size,

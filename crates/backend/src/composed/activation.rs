@@ -45,10 +45,12 @@ fn derivative<B: Backend>(x: FloatTensor<B>, act: Activation) -> FloatTensor<B> 
             // (1 + t) / 2 + x (1 - t²) u' / 2, with t = tanh(u)
             let t = gelu_tanh::<B>(x.clone());
             let square = B::float_mul(x.clone(), x.clone());
-            let slope = B::float_add_scalar(B::float_mul_scalar(square, (3.0 * GELU_CUBIC).into()), 1.0.into());
+            let slope =
+                B::float_add_scalar(B::float_mul_scalar(square, (3.0 * GELU_CUBIC).into()), 1.0.into());
             let slope = B::float_mul_scalar(slope, (2.0 / PI).sqrt().into());
             let sech2 = B::float_add_scalar(B::float_neg(B::float_mul(t.clone(), t.clone())), 1.0.into());
-            let sum = B::float_add_scalar(B::float_add(t, B::float_mul(x, B::float_mul(sech2, slope))), 1.0.into());
+            let sum =
+                B::float_add_scalar(B::float_add(t, B::float_mul(x, B::float_mul(sech2, slope))), 1.0.into());
             B::float_mul_scalar(sum, 0.5.into())
         }
     }

@@ -63,7 +63,9 @@ pub fn backward<B: Backend>(
     let z = B::float_add(B::float_mul(normal.clone(), weight.clone()), per_channel::<B>(bias));
     let dz = activation::backward::<B>(z, grad, act);
 
-    let sum = |t: FloatTensor<B>| B::float_reshape(B::float_sum_dim(B::float_sum_dim(t, 2), 0), Shape::new([channels]));
+    let sum = |t: FloatTensor<B>| {
+        B::float_reshape(B::float_sum_dim(B::float_sum_dim(t, 2), 0), Shape::new([channels]))
+    };
     let d_bias = sum(dz.clone());
     let d_weight = sum(B::float_mul(dz.clone(), normal.clone()));
 

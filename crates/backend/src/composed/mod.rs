@@ -4,5 +4,6 @@
 pub mod activation;
 pub mod adamw;
 pub mod attention;
+pub mod conv;
 pub mod group_norm;
 pub mod resample;

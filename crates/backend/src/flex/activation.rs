@@ -15,11 +15,26 @@ macro_rules! with_activation {
     ($act:expr, $f:ident => $body:expr) => {{
         use crate::flex::activation as a;
         match $act {
-            Activation::Identity => { let $f = |x: f32| x; $body }
-            Activation::Silu => { let $f = a::silu; $body }
-            Activation::Gelu => { let $f = a::gelu; $body }
-            Activation::GeluTanh => { let $f = a::gelu_tanh; $body }
-            Activation::QuickGelu => { let $f = a::quick_gelu; $body }
+            Activation::Identity => {
+                let $f = |x: f32| x;
+                $body
+            }
+            Activation::Silu => {
+                let $f = a::silu;
+                $body
+            }
+            Activation::Gelu => {
+                let $f = a::gelu;
+                $body
+            }
+            Activation::GeluTanh => {
+                let $f = a::gelu_tanh;
+                $body
+            }
+            Activation::QuickGelu => {
+                let $f = a::quick_gelu;
+                $body
+            }
         }
     }};
 }
@@ -29,11 +44,26 @@ macro_rules! with_derivative {
     ($act:expr, $f:ident => $body:expr) => {{
         use crate::flex::activation as a;
         match $act {
-            Activation::Identity => { let $f = |_: f32| 1.0_f32; $body }
-            Activation::Silu => { let $f = a::silu_derivative; $body }
-            Activation::Gelu => { let $f = a::gelu_derivative; $body }
-            Activation::GeluTanh => { let $f = a::gelu_tanh_derivative; $body }
-            Activation::QuickGelu => { let $f = a::quick_gelu_derivative; $body }
+            Activation::Identity => {
+                let $f = |_: f32| 1.0_f32;
+                $body
+            }
+            Activation::Silu => {
+                let $f = a::silu_derivative;
+                $body
+            }
+            Activation::Gelu => {
+                let $f = a::gelu_derivative;
+                $body
+            }
+            Activation::GeluTanh => {
+                let $f = a::gelu_tanh_derivative;
+                $body
+            }
+            Activation::QuickGelu => {
+                let $f = a::quick_gelu_derivative;
+                $body
+            }
         }
     }};
 }

@@ -82,7 +82,14 @@ fn exponentials(
     let d = problem.head_dim;
     let visible = problem.visible(first + rows);
     let queries = (&query[first * d..], row_major(d));
-    gemm([rows, visible, d], scores, Destination::Overwrite, queries, (key, transposed(d)), problem.scale);
+    gemm(
+        [rows, visible, d],
+        (scores, visible),
+        Destination::Overwrite,
+        queries,
+        (key, transposed(d)),
+        problem.scale,
+    );
     if visible == 0 {
         totals.fill(0.0);
         return visible;
@@ -145,7 +152,15 @@ pub(super) fn forward(
                 let place = (index, first, rows);
                 let visible = exponentials(&problem, mask.as_ref(), place, (query, key), scores, totals);
                 let p = (&scores[..], row_major(visible));
-                gemm([rows, value_dim, visible], out, Destination::Overwrite, p, (value, row_major(value_dim)), 1.0);
+                let target = (&mut *out, value_dim);
+                gemm(
+                    [rows, value_dim, visible],
+                    target,
+                    Destination::Overwrite,
+                    p,
+                    (value, row_major(value_dim)),
+                    1.0,
+                );
                 for (row, total) in out.chunks_exact_mut(value_dim).zip(totals) {
                     row.iter_mut().for_each(|o| *o *= *total);
                 }
@@ -189,17 +204,32 @@ pub(super) fn backward(
                         let visible = exponentials(&problem, mask.as_ref(), place, (query, key), p, totals);
                         let grad = (&grad[first * value_dim..], row_major(value_dim));
                         let values = (value, transposed(value_dim));
-                        gemm([rows, visible, value_dim], dp, Destination::Overwrite, grad, values, 1.0);
-                        softmax_backward(&mut p[..rows * visible], &mut dp[..rows * visible], visible, totals);
+                        let out = (&mut dp[..], visible);
+                        gemm([rows, visible, value_dim], out, Destination::Overwrite, grad, values, 1.0);
+                        softmax_backward(
+                            &mut p[..rows * visible],
+                            &mut dp[..rows * visible],
+                            visible,
+                            totals,
+                        );
                         // ∂V += Pᵗ ∂O, ∂Q = scale ∂S K, ∂K += scale ∂Sᵗ Q.
                         let p = (&p[..], transposed(visible));
+                        let dv = (&mut dv[..], value_dim);
                         gemm([visible, value_dim, rows], dv, Destination::Accumulate, p, grad, 1.0);
-                        let dq = &mut dq[first * head_dim..];
+                        let dq = (&mut dq[first * head_dim..], head_dim);
                         let (ds, keys) = ((&dp[..], row_major(visible)), (key, row_major(head_dim)));
                         gemm([rows, head_dim, visible], dq, Destination::Overwrite, ds, keys, problem.scale);
                         let queries = (&query[first * head_dim..], row_major(head_dim));
                         let ds = (&dp[..], transposed(visible));
-                        gemm([visible, head_dim, rows], dk, Destination::Accumulate, ds, queries, problem.scale);
+                        let dk = (&mut dk[..], head_dim);
+                        gemm(
+                            [visible, head_dim, rows],
+                            dk,
+                            Destination::Accumulate,
+                            ds,
+                            queries,
+                            problem.scale,
+                        );
                     }
                 },
             );

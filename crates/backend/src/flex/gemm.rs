@@ -25,13 +25,14 @@ pub(super) enum Destination {
     Accumulate,
 }
 
-/// `out (+)= scale * lhs rhs`, with `out` row-major `[m, n]`, `lhs` `[m, k]` and `rhs` `[k, n]`.
+/// `out (+)= scale * lhs rhs`, with `lhs` `[m, k]`, `rhs` `[k, n]`, and `out` `[m, n]` whose rows start its second part
+/// apart.
 ///
 /// # Panics
 /// If a slice is too short for its matrix.
 pub(super) fn gemm(
     [m, n, k]: [usize; 3],
-    out: &mut [f32],
+    (out, out_row): (&mut [f32], usize),
     destination: Destination,
     lhs: (&[f32], Strides),
     rhs: (&[f32], Strides),
@@ -41,7 +42,11 @@ pub(super) fn gemm(
         return;
     }
     let last = |rows: usize, columns: usize, s: Strides| (rows - 1) * s.row + (columns - 1) * s.column;
-    assert!(out.len() >= m * n, "gemm: {} values for a destination of {m} x {n}", out.len());
+    assert!(
+        out_row >= n && out.len() >= (m - 1) * out_row + n,
+        "gemm: {} values, {out_row} a row, for a destination of {m} x {n}",
+        out.len()
+    );
     assert!(k == 0 || lhs.0.len() > last(m, k, lhs.1), "gemm: {} values for {m} x {k}", lhs.0.len());
     assert!(k == 0 || rhs.0.len() > last(k, n, rhs.1), "gemm: {} values for {k} x {n}", rhs.0.len());
     // SAFETY: the asserts above put the last element of each matrix, which has the largest offset since strides are
@@ -53,7 +58,7 @@ pub(super) fn gemm(
             k,
             out.as_mut_ptr(),
             1,
-            n as isize,
+            out_row as isize,
             destination == Destination::Accumulate,
             lhs.0.as_ptr(),
             lhs.1.column as isize,

@@ -137,7 +137,8 @@ fn group_backward(
     let positions = x.len() / weight.len();
     let (mean, inverse) = moments(x, eps);
     let (mut total, mut projection) = (0.0, 0.0);
-    let channels = x.chunks_exact(positions).zip(grad.chunks_exact(positions)).zip(dx.chunks_exact_mut(positions));
+    let channels =
+        x.chunks_exact(positions).zip(grad.chunks_exact(positions)).zip(dx.chunks_exact_mut(positions));
     for (c, ((x, grad), dx)) in channels.enumerate() {
         let scale = weight[c] * inverse;
         let shift = bias[c] - mean * scale;

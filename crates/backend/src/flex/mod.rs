@@ -4,6 +4,7 @@
 mod activation;
 mod adamw;
 mod attention;
+mod conv;
 mod gemm;
 mod group_norm;
 mod math;
@@ -11,10 +12,11 @@ mod resample;
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Flex, TensorMetadata};
+use burn::tensor::ops::ConvOptions;
 use burn::tensor::{DType, TensorData};
 
 use crate::ops::{Activation, AdamWHyper, Causality, Taps};
-use crate::{AttentionMask, FusedOps, composed};
+use crate::{AttentionMask, Bias, FusedOps, composed};
 
 type FlexTensor = FloatTensor<Flex>;
 
@@ -88,6 +90,26 @@ impl FusedOps for Flex {
         match all_f32([&query, &key, &value, &grad]) && mask_is_f32(&mask) {
             true => attention::backward(query, key, value, mask, grad, causality, scale),
             false => composed::attention::backward::<Self>(query, key, value, mask, grad, causality, scale),
+        }
+    }
+
+    fn convolve(x: FlexTensor, weight: FlexTensor, bias: Bias<Self>, options: ConvOptions<2>) -> FlexTensor {
+        let f32_bias = matches!(&bias, Bias::None) || matches!(&bias, Bias::PerChannel(b) if all_f32([b]));
+        match all_f32([&x, &weight]) && f32_bias && conv::takes(&options) {
+            true => conv::forward(x, weight, bias, &options),
+            false => composed::conv::forward::<Self>(x, weight, bias, options),
+        }
+    }
+
+    fn convolve_backward(
+        x: FlexTensor,
+        weight: FlexTensor,
+        grad: FlexTensor,
+        options: ConvOptions<2>,
+    ) -> (FlexTensor, FlexTensor, FlexTensor) {
+        match all_f32([&x, &weight, &grad]) && conv::takes(&options) {
+            true => conv::backward(x, weight, grad, &options),
+            false => composed::conv::backward::<Self>(x, weight, grad, options),
         }
     }
 

@@ -27,7 +27,11 @@ pub(super) fn forward(x: FlexTensor, rows: &Taps, columns: &Taps) -> FlexTensor 
                     }
                     None => {
                         for (j, v) in narrow.iter_mut().enumerate() {
-                            *v = columns.row(j).iter().map(|&(input, weight)| row[input as usize] * weight).sum();
+                            *v = columns
+                                .row(j)
+                                .iter()
+                                .map(|&(input, weight)| row[input as usize] * weight)
+                                .sum();
                         }
                     }
                 }

@@ -5,6 +5,7 @@
 //! | [`activation`] | SiLU, GELU (exact and tanh), quick GELU in one pass |
 //! | [`group_norm_act`] | group normalisation, then an activation |
 //! | [`scaled_dot_product_attention`] | softmax(Q Kᵗ scale + mask) V, with no score matrix kept |
+//! | [`conv2d`] | two-dimensional convolution |
 //! | [`interpolate`], [`resample`] | nearest, bilinear, bicubic; any separable linear resampling |
 //! | [`adamw_step`] | one step of AdamW over one tensor |
 //!
@@ -14,11 +15,13 @@
 mod activation;
 mod adamw;
 mod attention;
+mod conv;
 mod group_norm;
 mod interpolation;
 
 pub use activation::*;
 pub use adamw::*;
 pub use attention::*;
+pub use conv::*;
 pub use group_norm::*;
 pub use interpolation::*;

@@ -2,12 +2,13 @@
 //! gradients, which for the definition Burn's own autodiff computes.
 
 use burn::backend::Dispatch;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData, ops::ConvOptions};
 use kiln_backend::noise::{self, NoiseKey};
 use kiln_backend::ops::{
-    self, Activation, AdamWHyper, AlignCorners, AttentionOptions, Causality, Interpolation, InterpolationMode, Taps,
+    self, Activation, AdamWHyper, AlignCorners, AttentionOptions, Causality, Interpolation,
+    InterpolationMode, Taps,
 };
-use kiln_backend::{AttentionMask, composed, testing};
+use kiln_backend::{AttentionMask, Bias, composed, testing};
 use rstest::rstest;
 use rstest_reuse::{apply, template};
 
@@ -37,7 +38,8 @@ fn differentiate(
     let output = f(&inputs);
     let probe = normal(output.dims(), 99, &inputs[0].device());
     let gradients = (output.clone() * probe).sum().backward();
-    let gradients = inputs.iter().map(|x| x.grad(&gradients).expect("every input has a gradient").into_data());
+    let gradients =
+        inputs.iter().map(|x| x.grad(&gradients).expect("every input has a gradient").into_data());
     (output.without_autodiff().into_data(), gradients.collect())
 }
 
@@ -84,7 +86,12 @@ fn activation(backend: &str) {
                 &[x],
                 2e-6,
                 |x| ops::activation(x[0].clone(), act),
-                |x| Tensor::from_dispatch(composed::activation::forward::<Dispatch>(x[0].clone().into_dispatch(), act)),
+                |x| {
+                    Tensor::from_dispatch(composed::activation::forward::<Dispatch>(
+                        x[0].clone().into_dispatch(),
+                        act,
+                    ))
+                },
             );
         }
     }
@@ -93,7 +100,8 @@ fn activation(backend: &str) {
 #[apply(every_backend)]
 fn group_norm_act(backend: &str) {
     let Some(device) = testing::device(backend) else { return };
-    for (shape, groups) in [([2, 12, 7, 5], 3), ([1, 32, 16, 17], 32), ([3, 8, 1, 1], 2), ([2, 6, 33, 3], 1)] {
+    for (shape, groups) in [([2, 12, 7, 5], 3), ([1, 32, 16, 17], 32), ([3, 8, 1, 1], 2), ([2, 6, 33, 3], 1)]
+    {
         for act in [Activation::Identity, Activation::Silu, Activation::Gelu] {
             let channels = [1, 1, 1, shape[1]];
             // A mean far from 0: a variance by the difference of squares would fail here.
@@ -112,7 +120,9 @@ fn group_norm_act(backend: &str) {
                 |x| {
                     let [w, b] = [1, 2].map(|i| x[i].clone().reshape([shape[1]]).into_dispatch());
                     let x = x[0].clone().into_dispatch();
-                    Tensor::from_dispatch(composed::group_norm::forward::<Dispatch>(x, w, b, groups, 1e-5, act))
+                    Tensor::from_dispatch(composed::group_norm::forward::<Dispatch>(
+                        x, w, b, groups, 1e-5, act,
+                    ))
                 },
             );
         }
@@ -135,9 +145,14 @@ fn attention(
 ) {
     let Some(device) = testing::device(backend) else { return };
     // (batch, heads, queries, keys, head and value dimension); the last one takes several blocks of queries.
-    for [b, h, n, m, d, e] in [[2, 3, 5, 7, 4, 6], [1, 2, 17, 17, 8, 8], [1, 1, 3, 1, 5, 5], [1, 2, 300, 270, 8, 8]] {
-        let inputs =
-            [normal([b, h, n, d], 1, &device), normal([b, h, m, d], 2, &device), normal([b, h, m, e], 3, &device)];
+    for [b, h, n, m, d, e] in
+        [[2, 3, 5, 7, 4, 6], [1, 2, 17, 17, 8, 8], [1, 1, 3, 1, 5, 5], [1, 2, 300, 270, 8, 8]]
+    {
+        let inputs = [
+            normal([b, h, n, d], 1, &device),
+            normal([b, h, m, d], 2, &device),
+            normal([b, h, m, e], 3, &device),
+        ];
         let mask = match mask {
             MaskShape::None => None,
             MaskShape::Full => Some(normal([b, h, n, m], 4, &device)),
@@ -159,7 +174,9 @@ fn attention(
                     None => AttentionMask::None,
                     Some(mask) => AttentionMask::Additive(mask.clone().autodiff().into_dispatch()),
                 };
-                Tensor::from_dispatch(composed::attention::forward::<Dispatch>(q, k, v, mask, causality, scale))
+                Tensor::from_dispatch(composed::attention::forward::<Dispatch>(
+                    q, k, v, mask, causality, scale,
+                ))
             },
         );
     }
@@ -191,9 +208,57 @@ fn a_mask_that_learns_gets_its_gradient(backend: &str) {
         |x| {
             let [q, k, v, mask] = [0, 1, 2, 3].map(|i| x[i].clone().into_dispatch());
             let (mask, scale) = (AttentionMask::Additive(mask), 1.0 / 3f64.sqrt());
-            Tensor::from_dispatch(composed::attention::forward::<Dispatch>(q, k, v, mask, Causality::None, scale))
+            Tensor::from_dispatch(composed::attention::forward::<Dispatch>(
+                q,
+                k,
+                v,
+                mask,
+                Causality::None,
+                scale,
+            ))
         },
     );
+}
+
+#[apply(every_backend)]
+fn conv2d(backend: &str) {
+    let Some(device) = testing::device(backend) else { return };
+    // (batch, channels, out channels, height, width, kernel, stride, padding, dilation, groups)
+    for ([b, c, o, h, w], kernel, options) in [
+        ([2, 3, 4, 9, 7], [3, 3], ConvOptions::new([1, 1], [1, 1], [1, 1], 1)),
+        ([3, 5, 2, 8, 9], [3, 3], ConvOptions::new([2, 2], [1, 1], [1, 1], 1)),
+        ([1, 4, 7, 6, 5], [1, 1], ConvOptions::new([1, 1], [0, 0], [1, 1], 1)),
+        ([2, 2, 3, 7, 11], [5, 2], ConvOptions::new([3, 1], [2, 1], [1, 1], 1)),
+        ([1, 2, 3, 5, 6], [3, 3], ConvOptions::new_with_padding([2, 2], [(0, 1), (0, 1)], [1, 1], 1)),
+        ([2, 3, 2, 2, 2], [1, 3], ConvOptions::new([1, 1], [0, 3], [1, 1], 1)),
+        // Several strips of rows, and more samples than sums of the weight's gradient.
+        ([11, 40, 6, 24, 24], [3, 3], ConvOptions::new([1, 1], [1, 1], [1, 1], 1)),
+        // These two are Burn's own on every backend.
+        ([2, 4, 6, 6, 6], [3, 3], ConvOptions::new([1, 1], [1, 1], [1, 1], 2)),
+        ([2, 2, 3, 9, 9], [3, 3], ConvOptions::new([1, 1], [2, 2], [2, 2], 1)),
+    ] {
+        let weight = [o, c / options.groups, kernel[0], kernel[1]];
+        let inputs =
+            [normal([b, c, h, w], 1, &device), normal(weight, 2, &device), normal([1, 1, 1, o], 3, &device)];
+        let definition = |x: &[Tensor<4>]| {
+            let bias =
+                x.get(2).map_or(Bias::None, |b| Bias::PerChannel(b.clone().reshape([o]).into_dispatch()));
+            let [x, weight] = [x[0].clone(), x[1].clone()].map(Tensor::into_dispatch);
+            Tensor::from_dispatch(composed::conv::forward::<Dispatch>(x, weight, bias, options.clone()))
+        };
+        assert_conforms(
+            &inputs[..2],
+            1e-4,
+            |x| ops::conv2d(x[0].clone(), x[1].clone(), None, options.clone()),
+            definition,
+        );
+        assert_conforms(
+            &inputs,
+            1e-4,
+            |x| ops::conv2d(x[0].clone(), x[1].clone(), Some(x[2].clone().reshape([o])), options.clone()),
+            definition,
+        );
+    }
 }
 
 #[apply(every_backend)]
@@ -205,7 +270,9 @@ fn interpolation(
 ) {
     let Some(device) = testing::device(backend) else { return };
     let options = Interpolation { mode, align_corners };
-    for (from, to) in [([5, 7], [10, 14]), ([9, 4], [3, 11]), ([1, 1], [4, 3]), ([6, 6], [1, 1]), ([3, 5], [3, 5])] {
+    for (from, to) in
+        [([5, 7], [10, 14]), ([9, 4], [3, 11]), ([1, 1], [4, 3]), ([6, 6], [1, 1]), ([3, 5], [3, 5])]
+    {
         let x = normal([2, 3, from[0], from[1]], 1, &device);
         let rows = Taps::interpolation(from[0], to[0], options);
         let columns = Taps::interpolation(from[1], to[1], options);

@@ -15,7 +15,10 @@ struct Golden(SafeTensors<'static>);
 
 impl Golden {
     fn load() -> Self {
-        Self(SafeTensors::deserialize(include_bytes!("../golden/ops.safetensors")).expect("the golden file is whole"))
+        Self(
+            SafeTensors::deserialize(include_bytes!("../golden/ops.safetensors"))
+                .expect("the golden file is whole"),
+        )
     }
 
     fn data(&self, name: &str) -> TensorData {
@@ -29,8 +32,11 @@ impl Golden {
         let data = self.data(name);
         let mut shape = [1; 4];
         shape[4 - data.shape().len()..].copy_from_slice(data.shape());
-        Tensor::<1>::from_data(TensorData::new(data.try_to_vec::<f32>().unwrap(), [data.num_elements()]), device)
-            .reshape(shape)
+        Tensor::<1>::from_data(
+            TensorData::new(data.try_to_vec::<f32>().unwrap(), [data.num_elements()]),
+            device,
+        )
+        .reshape(shape)
     }
 
     fn has(&self, name: &str) -> bool {

@@ -12,11 +12,14 @@
 //! None of them is called `Linear` or `GroupNorm`: readers of checkpoints tell a layer's layout by its struct's name.
 
 pub mod attention;
+mod convolution;
 pub mod embedding;
 pub mod normalization;
 pub mod resnet;
 pub mod sampling;
 pub mod stage;
+
+pub(crate) use convolution::convolve;
 
 pub use attention::{SpatialAttention, SpatialAttentionConfig};
 pub use embedding::{

@@ -19,6 +19,7 @@ use burn::tensor::{Device, Tensor};
 use kiln_backend::ops::{Activation, activation};
 use serde::{Deserialize, Serialize};
 
+use super::convolve;
 use super::normalization::{Normalization, NormalizationConfig};
 use super::sampling::nearest;
 
@@ -153,11 +154,11 @@ impl ResnetBlock {
     pub fn forward_to(&self, x: Tensor<4>, time: Option<Tensor<2>>, size: [usize; 2]) -> Tensor<4> {
         let h = self.norm1.forward(x.clone(), self.activation);
         let (x, h) = (self.resample(x, size), self.resample(h, size));
-        let h = self.conv1.forward(h);
+        let h = convolve(&self.conv1, h);
         let h = self.normalise_with_time(h, time);
-        let h = self.conv2.forward(self.dropout.forward(h));
+        let h = convolve(&self.conv2, self.dropout.forward(h));
         let x = match &self.conv_shortcut {
-            Some(conv) => conv.forward(x),
+            Some(conv) => convolve(conv, x),
             None => x,
         };
         let y = x + h;

@@ -10,6 +10,7 @@ use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::tensor::{Device, Tensor};
 use kiln_backend::ops::{AlignCorners, Interpolation, InterpolationMode, interpolate};
 
+use super::convolve;
 use super::resnet::conv3x3;
 
 /// Configuration of a [`Downsample`].
@@ -48,7 +49,7 @@ impl Downsample {
     /// `[batch, channels, height, width]` to half the sides.
     #[must_use]
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        self.conv.forward(x)
+        convolve(&self.conv, x)
     }
 }
 
@@ -79,7 +80,7 @@ impl Upsample {
     /// The size is that of the skip connection met next: twice the sides, or one less where halving had rounded up.
     #[must_use]
     pub fn forward(&self, x: Tensor<4>, size: [usize; 2]) -> Tensor<4> {
-        self.conv.forward(nearest(x, size))
+        convolve(&self.conv, nearest(x, size))
     }
 }
 

@@ -10,6 +10,7 @@ use super::config::{
     ClassEmbedType, DownBlockType, ResampleType, TimeEmbeddingType, UNet2DConfig, UpBlockType,
 };
 use crate::ConfigError;
+use crate::blocks::convolve;
 use crate::blocks::embedding::SineOrder;
 use crate::blocks::resnet::TimeScaleShift;
 use crate::blocks::resnet::conv3x3;
@@ -262,7 +263,7 @@ impl UNet2D {
         };
 
         let x = if self.center_input_sample { sample * 2.0 - 1.0 } else { sample };
-        let mut x = self.conv_in.forward(x);
+        let mut x = convolve(&self.conv_in, x);
         let mut skips = vec![x.clone()];
         for stage in &self.down_blocks {
             x = stage.forward(x, Some(&time), &mut skips);
@@ -273,7 +274,7 @@ impl UNet2D {
         for stage in &self.up_blocks {
             x = stage.forward(x, Some(&time), &mut skips);
         }
-        let x = self.conv_out.forward(self.conv_norm_out.forward(x, Activation::Silu));
+        let x = convolve(&self.conv_out, self.conv_norm_out.forward(x, Activation::Silu));
         match self.time_proj {
             // Here the network gives a score, whose size goes with 1 / sigma.
             TimeProjection::Fourier(_) => x / timesteps.cast(dtype).reshape([batch, 1, 1, 1]),
