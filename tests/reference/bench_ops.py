@@ -24,6 +24,11 @@ def matmul():
     return lambda: a @ b
 
 
+def conv2d(channels, edge):
+    x, weight, bias = torch.randn(1, channels, edge, edge), torch.randn(channels, channels, 3, 3), torch.randn(channels)
+    return lambda: F.conv2d(x, weight, bias, padding=1)
+
+
 def group_norm_silu():
     x, weight, bias = torch.randn(FEATURES), torch.randn(FEATURES[1]), torch.randn(FEATURES[1])
     return lambda: F.silu(F.group_norm(x, 32, weight, bias, 1e-5), inplace=True)
@@ -62,10 +67,13 @@ def adamw_step(**form):
 
 def cases():
     once = 2 * 4 * torch.Size(FEATURES).numel()
+    convolution = lambda channels, edge: 18 * channels**2 * edge**2
     products = lambda n, heads, d: 4 * n * n * d * heads
     adamw = 28 * ADAMW_TENSORS * ADAMW_EDGE**2
     return {
         "matmul [1024,1024]": (2 * MATMUL**3, 0, matmul),
+        "conv2d 3x3 320 channels 64x64": (convolution(320, 64), 0, lambda: conv2d(320, 64)),
+        "conv2d 3x3 1280 channels 16x16": (convolution(1280, 16), 0, lambda: conv2d(1280, 16)),
         "group_norm_silu [1,320,64,64]": (0, once, group_norm_silu),
         "silu [1,320,64,64]": (0, once, lambda: activation(F.silu)),
         "gelu [1,320,64,64]": (0, once, lambda: activation(F.gelu)),

@@ -88,7 +88,19 @@ fn ops(workspace: &Workspace, options: &Options, threads: usize) -> Result<Vec<R
     let features = workspace.feature_arguments(std::slice::from_ref(&options.backend))?;
     let bench = |extra: &[&str]| {
         let mut command = process::cargo(&workspace.root);
-        command.args(["bench", "--locked", "--package", "kiln-backend", "--bench", "ops"]).args(&features);
+        // `kiln` too, though it has no such bench: its dependencies' features make this the build that the program
+        // has, and Burn is not compiled a second time.
+        command.args([
+            "bench",
+            "--locked",
+            "--package",
+            "kiln",
+            "--package",
+            "kiln-backend",
+            "--bench",
+            "ops",
+        ]);
+        command.args(&features);
         command.args(extra).env("RAYON_NUM_THREADS", threads.to_string());
         command
     };

@@ -10,6 +10,7 @@
 use std::io::{BufRead, Write};
 use std::time::{Duration, Instant};
 
+use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Device, Tensor};
 use kiln_backend::noise::{self, NoiseKey};
 use kiln_backend::ops::{self, Activation, AdamWHyper, AttentionOptions, Interpolation, InterpolationMode};
@@ -83,12 +84,20 @@ fn cases() -> Vec<Case> {
         bytes,
         prepare,
     };
+    // Nine products of channels x channels a pixel.
+    let convolution = |channels: f64, edge: f64| 18.0 * channels * channels * edge * edge;
     // Two products of n x n x d a head.
     let attention = |n: f64, heads: f64, d: f64| 4.0 * n * n * d * heads;
     // Parameter and moments read and written, the gradient read.
     let adamw = 28.0 * (ADAMW_TENSORS * ADAMW_EDGE * ADAMW_EDGE) as f64;
     vec![
         case("matmul [1024,1024]", 2.0 * (MATMUL as f64).powi(3), 0.0, matmul),
+        case("conv2d 3x3 320 channels 64x64", convolution(320.0, 64.0), 0.0, |device| {
+            conv2d(320, 64, device)
+        }),
+        case("conv2d 3x3 1280 channels 16x16", convolution(1280.0, 16.0), 0.0, |device| {
+            conv2d(1280, 16, device)
+        }),
         case("group_norm_silu [1,320,64,64]", 0.0, once, group_norm_silu),
         case("silu [1,320,64,64]", 0.0, once, |device| activation(Activation::Silu, device)),
         case("gelu [1,320,64,64]", 0.0, once, |device| activation(Activation::Gelu, device)),
@@ -137,6 +146,13 @@ fn normal<const D: usize>(shape: [usize; D], stream: u64, device: &Device) -> Te
 fn matmul(device: &Device) -> Operation {
     let (a, b) = (normal([MATMUL, MATMUL], 0, device), normal([MATMUL, MATMUL], 1, device));
     Box::new(move || drop(a.clone().matmul(b.clone())))
+}
+
+fn conv2d(channels: usize, edge: usize, device: &Device) -> Operation {
+    let x = normal([1, channels, edge, edge], 0, device);
+    let (weight, bias) = (normal([channels, channels, 3, 3], 1, device), normal([channels], 2, device));
+    let options = ConvOptions::new([1, 1], [1, 1], [1, 1], 1);
+    Box::new(move || drop(ops::conv2d(x.clone(), weight.clone(), Some(bias.clone()), options.clone())))
 }
 
 fn group_norm_silu(device: &Device) -> Operation {
