@@ -17,4 +17,5 @@ pages! {
     Backends: "../../docs/src/backends.md",
     Denoisers: "../../docs/src/denoisers.md",
     Diffusion: "../../docs/src/diffusion.md",
+    Training: "../../docs/src/training.md",
 }

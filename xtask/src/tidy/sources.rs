@@ -33,8 +33,13 @@ const INVARIANTS: &[(&str, &str, &str)] = &[
 ];
 
 /// Words for work left open. Put together here, so that this file does not hold them itself.
-const LEFT_OPEN: [&str; 4] =
-    [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("unimplemented", "!"), concat!("todo", "!")];
+const LEFT_OPEN: [&str; 5] = [
+    concat!("TO", "DO"),
+    concat!("FIX", "ME"),
+    concat!("FILL", " IN"),
+    concat!("unimplemented", "!"),
+    concat!("todo", "!"),
+];
 
 /// Folders of one machine. Put together for the same reason.
 const MACHINE_PATHS: [&str; 5] = [
