@@ -1,0 +1,101 @@
+//! `kiln train`, small: what it learns is judged elsewhere.
+
+use std::fs;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use kiln::picture::Picture;
+
+use crate::{command, fails, idx, succeeds};
+
+const SMALL: [&str; 14] = [
+    "train", "--data", "data", "--channels", "8,8", "--batch-size", "4", "--steps", "24", "--checkpoint-every", "4",
+    "--sample-every", "12", "--out",
+];
+
+fn arguments(out: &'static str) -> Vec<&'static str> {
+    [&SMALL[..], &[out]].concat()
+}
+
+fn losses(run: &Path) -> String {
+    fs::read_to_string(run.join("losses.csv")).unwrap_or_default()
+}
+
+#[test]
+fn a_run_that_is_killed_goes_on_as_if_it_had_not_been() {
+    let dir = tempfile::tempdir().unwrap();
+    idx(&dir.path().join("data"), 10);
+    let told = succeeds(dir.path(), &arguments("whole"));
+    assert_eq!(told.trim(), "whole/model.safetensors");
+
+    let killed = dir.path().join("killed");
+    let mut run = command(dir.path(), &arguments("killed"))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the program starts");
+    let begun = Instant::now();
+    while losses(&killed).lines().count() < 10 && begun.elapsed() < Duration::from_secs(60) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    run.kill().unwrap();
+    run.wait().unwrap();
+    assert!(losses(&killed).lines().count() >= 10, "the run did not begin");
+    fails(dir.path(), &arguments("killed"), "--resume");
+    succeeds(dir.path(), &[&arguments("killed")[..], &["--resume"]].concat());
+
+    let whole = dir.path().join("whole");
+    assert_eq!(losses(&whole).lines().count(), 25, "a head and 24 steps");
+    assert_eq!(losses(&killed), losses(&whole));
+    for file in ["model.safetensors", "samples/step-00000024.png"] {
+        assert_eq!(fs::read(killed.join(file)).unwrap(), fs::read(whole.join(file)).unwrap(), "{file}");
+    }
+    let samples = Picture::open(whole.join("samples/step-00000024.png")).unwrap();
+    assert_eq!(samples.width(), 2 * 8 + 3 * 2, "a column a class");
+
+    // The finished model draws, by its folder and by its file, and knows its classes.
+    succeeds(dir.path(), &["generate", "--model", "whole", "--class", "1", "--count", "1", "--steps", "2"]);
+    let file = "whole/model.safetensors";
+    succeeds(dir.path(), &["generate", "--model", file, "--count", "1", "--steps", "2", "--solver", "ddpm"]);
+    fails(dir.path(), &["generate", "--model", file, "--class", "2"], "there is no class 2");
+}
+
+#[test]
+#[cfg(unix)]
+fn an_interrupt_leaves_a_whole_checkpoint_and_status_130() {
+    let dir = tempfile::tempdir().unwrap();
+    idx(&dir.path().join("data"), 10);
+    let mut long = arguments("run");
+    long[8] = "100000";
+    let mut run = command(dir.path(), &long).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let begun = Instant::now();
+    while losses(&dir.path().join("run")).lines().count() < 3 && begun.elapsed() < Duration::from_secs(60) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let killed = std::process::Command::new("kill").args(["-INT", &run.id().to_string()]).status().unwrap();
+    assert!(killed.success());
+    assert_eq!(run.wait().unwrap().code(), Some(130));
+    let steps = losses(&dir.path().join("run")).lines().count() - 1;
+    let newest = format!("checkpoint-{steps:08}.safetensors");
+    assert!(dir.path().join("run").join(&newest).exists(), "{newest}");
+}
+
+#[test]
+fn folders_of_pictures_are_learnt_too() {
+    let dir = tempfile::tempdir().unwrap();
+    for (class, value) in [("dark", 20), ("light", 230)] {
+        let folder = dir.path().join("data").join(class);
+        fs::create_dir_all(&folder).unwrap();
+        for i in 0..2 {
+            let samples = vec![value; 3 * 11 * 9];
+            let picture = Picture::new(11, 9, kiln::picture::Channels::Rgb, samples).unwrap();
+            picture.write_png(folder.join(format!("{i}.png"))).unwrap();
+        }
+    }
+    let options = ["--process", "ddpm", "--size", "8", "--steps", "4"];
+    succeeds(dir.path(), &[&arguments("run")[..7], &options, &["--out", "run"]].concat());
+    succeeds(dir.path(), &["generate", "--model", "run", "--class", "light", "--count", "1", "--steps", "2"]);
+    let drawn = Picture::open(dir.path().join("kiln.png")).unwrap();
+    assert_eq!(drawn.channels(), kiln::picture::Channels::Rgb);
+}
