@@ -1,5 +1,7 @@
 //! The program itself under the clock: time and peak memory of whole runs.
 
+use std::env::consts::EXE_SUFFIX;
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -16,53 +18,52 @@ const STEPS: &str = "40";
 
 /// Sixteen digits of the embedded model, from the program's start to the picture on the disk.
 pub fn generate(workspace: &Workspace, backend: &str, rounds: u32, threads: usize) -> Result<Row> {
-    let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
-    let out = folder.path().join("digits.png");
-    let out = out.to_string_lossy();
-    let arguments = ["generate", "--class", "7", "--count", "16", "--backend", backend, "--out", &out];
-    times(workspace, backend, "kiln generate, 16 digits", &arguments, rounds, threads, folder.path())
+    let program = Program { workspace, backend, rounds, threads };
+    program.times("kiln generate, 16 digits", |out| {
+        let mut arguments =
+            ["generate", "--class", "7", "--count", "16", "--out"].map(OsString::from).to_vec();
+        arguments.push(out.join("digits.png").into());
+        arguments
+    })
 }
 
 /// A short training run of the digit model on the demo's data, from the program's start to its end.
 pub fn training(workspace: &Workspace, backend: &str, rounds: u32, threads: usize) -> Result<Row> {
-    let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
-    let out = folder.path().join("run");
-    let out_text = out.to_string_lossy();
+    let program = Program { workspace, backend, rounds, threads };
     let data = workspace.root.join("crates/kiln/data/mnist");
-    let data = data.to_string_lossy();
-    let arguments = ["train", "--data", &data, "--out", &out_text, "--steps", STEPS, "--backend", backend];
-    let name = format!("kiln train, {STEPS} steps");
-    times(workspace, backend, &name, &arguments, rounds, threads, &out)
+    program.times(&format!("kiln train, {STEPS} steps"), |out| {
+        let mut arguments = ["train", "--steps", STEPS, "--data"].map(OsString::from).to_vec();
+        arguments.extend([data.clone().into(), "--out".into(), out.join("run").into()]);
+        arguments
+    })
 }
 
-fn times(
-    workspace: &Workspace,
-    backend: &str,
-    name: &str,
-    arguments: &[&str],
+/// The program, and how it is to be timed.
+struct Program<'a> {
+    workspace: &'a Workspace,
+    backend: &'a str,
     rounds: u32,
     threads: usize,
-    written: &Path,
-) -> Result<Row> {
-    let features = workspace.feature_arguments(&[backend.to_owned()])?;
-    let mut build = process::cargo(&workspace.root);
-    process::run(build.args(["build", "--release", "--locked", "--package", "kiln"]).args(&features))?;
-    let program = workspace.target_folder()?.join("release/kiln");
-    let mut row = Row::new(Case { name: name.to_owned(), flop: 0.0, bytes: 0.0 });
-    for _ in 0..rounds {
-        let mut command = Command::new(&program);
-        command.args(arguments).env("RAYON_NUM_THREADS", threads.to_string());
-        row.kiln.push(measure(&mut command)?);
-        // Each run starts from nothing.
-        if written.is_dir() {
-            std::fs::remove_dir_all(written)
-                .with_context(|| format!("cannot remove {}", written.display()))?;
-            std::fs::create_dir_all(written.parent().unwrap_or(written))
-                .with_context(|| format!("cannot make {}", written.display()))?;
+}
+
+impl Program<'_> {
+    /// Builds the program and times it with the arguments for an output folder, a new one each round.
+    fn times(&self, name: &str, arguments: impl Fn(&Path) -> Vec<OsString>) -> Result<Row> {
+        let features = self.workspace.feature_arguments(&[self.backend.to_owned()])?;
+        let mut build = process::cargo(&self.workspace.root);
+        process::run(build.args(["build", "--release", "--locked", "--package", "kiln"]).args(&features))?;
+        let program = self.workspace.target_folder()?.join("release").join(format!("kiln{EXE_SUFFIX}"));
+        let mut row = Row::new(Case { name: name.to_owned(), flop: 0.0, bytes: 0.0 });
+        for _ in 0..self.rounds {
+            let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
+            let mut command = Command::new(&program);
+            command.args(arguments(folder.path())).args(["--backend", self.backend]);
+            command.env("RAYON_NUM_THREADS", self.threads.to_string());
+            row.kiln.push(measure(&mut command)?);
+            println!("    {}", row.line());
         }
-        println!("    {}", row.line());
+        Ok(row)
     }
-    Ok(row)
 }
 
 /// Runs a command to its end.
