@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use super::{CHUNK, FlexTensor, contiguous, math, owned, tensor, values, vectorised};
 use crate::ops::{Activation, GELU_CUBIC, QUICK_GELU_SLOPE};
 
-const GELU_SLOPE: f32 = 0.797_884_56; // √(2/π)
+const GELU_SLOPE: f32 = 0.797_884_6; // √(2/π)
 const GELU_CUBE: f32 = GELU_CUBIC as f32;
 const QUICK_SLOPE: f32 = QUICK_GELU_SLOPE as f32;
 
@@ -99,7 +99,7 @@ pub(super) fn silu_derivative(x: f32) -> f32 {
 /// Φ(x) + x φ(x).
 #[inline(always)]
 pub(super) fn gelu_derivative(x: f32) -> f32 {
-    const DENSITY_AT_ZERO: f32 = 0.398_942_28;
+    const DENSITY_AT_ZERO: f32 = 0.398_942_3;
     math::normal_cdf(x) + x * DENSITY_AT_ZERO * math::exp(-0.5 * x * x)
 }
 

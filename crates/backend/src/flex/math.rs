@@ -9,7 +9,7 @@ use std::f32::consts::LOG2_E;
 pub(super) fn exp(x: f32) -> f32 {
     // Adding this rounds to an integer and leaves it in the low bits.
     const MAGIC: f32 = 12_582_912.0;
-    const LN2_HIGH: f32 = 0.693_359_375;
+    const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
     // Beyond these the result is 0 or infinite; the comparisons keep a NaN.
     let clamped = if x < -104.0 { -104.0 } else { x };
@@ -52,14 +52,14 @@ pub(super) fn normal_cdf(x: f32) -> f32 {
     let t = 1.0 / (1.0 + 0.5 * z);
     let p = 0.170_872_77_f32;
     let p = p.mul_add(t, -0.822_152_23);
-    let p = p.mul_add(t, 1.488_515_87);
-    let p = p.mul_add(t, -1.135_203_98);
+    let p = p.mul_add(t, 1.488_515_9);
+    let p = p.mul_add(t, -1.135_204);
     let p = p.mul_add(t, 0.278_868_07);
     let p = p.mul_add(t, -0.186_288_06);
     let p = p.mul_add(t, 0.096_784_18);
     let p = p.mul_add(t, 0.374_091_96);
-    let p = p.mul_add(t, 1.000_023_68);
-    let p = p.mul_add(t, -1.265_512_23);
+    let p = p.mul_add(t, 1.000_023_7);
+    let p = p.mul_add(t, -1.265_512_2);
     let erfc = t * exp(p - z * z);
     if x < 0.0 { 0.5 * erfc } else { 1.0 - 0.5 * erfc }
 }

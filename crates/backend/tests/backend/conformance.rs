@@ -277,7 +277,7 @@ fn interpolation(
         let rows = Taps::interpolation(from[0], to[0], options);
         let columns = Taps::interpolation(from[1], to[1], options);
         assert_conforms(
-            &[x.clone()],
+            std::slice::from_ref(&x),
             2e-6,
             |x| ops::interpolate(x[0].clone(), to, options),
             |x| {

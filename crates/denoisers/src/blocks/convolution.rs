@@ -15,5 +15,5 @@ pub(crate) fn convolve(conv: &Conv2d, x: Tensor<4>) -> Tensor<4> {
         PaddingConfig2d::Same => return conv.forward(x),
     };
     let options = ConvOptions::new_with_padding(conv.stride, padding, conv.dilation, conv.groups);
-    ops::conv2d(x, conv.weight.val(), conv.bias.as_ref().map(|bias| bias.val()), options)
+    ops::conv2d(x, conv.weight.val(), conv.bias.as_ref().map(burn::module::Param::val), options)
 }

@@ -83,7 +83,12 @@ fn progress_counts_every_step_and_can_stop() {
     let model = PictureModel::digits(&device).unwrap();
     let options = DrawOptions { steps: Some(2), ..DrawOptions::default() };
     let mut seen = Vec::new();
-    model.draw(&[Some(0); 17], &options, |p| { seen.push((p.done, p.total)); Ok(()) }).unwrap();
+    model
+        .draw(&[Some(0); 17], &options, |p| {
+            seen.push((p.done, p.total));
+            Ok(())
+        })
+        .unwrap();
     let total = seen[0].1;
     assert_eq!(seen, (1..=total).map(|done| (done, total)).collect::<Vec<_>>());
     let stopped = model.draw(&[Some(0)], &options, |_| Err("enough".to_owned())).unwrap_err();
@@ -92,6 +97,7 @@ fn progress_counts_every_step_and_can_stop() {
 
 #[test]
 fn the_model_in_the_program_is_small() {
-    let size = std::fs::metadata(concat!(env!("CARGO_MANIFEST_DIR"), "/models/digits.safetensors")).unwrap().len();
+    let size =
+        std::fs::metadata(concat!(env!("CARGO_MANIFEST_DIR"), "/models/digits.safetensors")).unwrap().len();
     assert!(size < 2_000_000, "{size} bytes");
 }

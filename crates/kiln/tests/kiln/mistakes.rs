@@ -16,7 +16,7 @@ use crate::{fails, idx, kiln};
 #[case::data_missing(&["train", "--data", "nowhere", "--out", "run"], "nowhere")]
 #[case::no_run(&["train", "--data", "idx", "--out", "run", "--resume"], "run")]
 #[case::steps(&["train", "--data", "idx", "--out", "run", "--steps", "0"], "steps")]
-#[case::rate(&["train", "--data", "idx", "--out", "run", "--learning-rate", "-1"], "learning_rate")]
+#[case::rate(&["train", "--data", "idx", "--out", "run", "--learning-rate", "0"], "learning_rate")]
 #[case::channels(&["train", "--data", "idx", "--out", "run", "--channels", "0,8"], "channel")]
 #[case::levels(&["train", "--data", "idx", "--out", "run", "--channels", "8,8,8,8,8"], "multiple of 16")]
 fn options(#[case] arguments: &[&str], #[case] message: &str) {
@@ -98,7 +98,8 @@ fn model_files_that_are_broken() {
     save_tensors(tensors().collect(), &Default::default(), &path).unwrap();
     fails(dir.path(), &generate, "is no picture model");
 
-    save_tensors(tensors().filter(|(name, _)| name != "conv_in.weight").collect(), file.metadata(), &path).unwrap();
+    save_tensors(tensors().filter(|(name, _)| name != "conv_in.weight").collect(), file.metadata(), &path)
+        .unwrap();
     fails(dir.path(), &generate, "conv_in.weight");
 
     let other = tensors().map(|(name, data)| match name.as_str() {

@@ -10,8 +10,20 @@ use kiln::picture::Picture;
 use crate::{command, fails, idx, succeeds};
 
 const SMALL: [&str; 14] = [
-    "train", "--data", "data", "--channels", "8,8", "--batch-size", "4", "--steps", "24", "--checkpoint-every", "4",
-    "--sample-every", "12", "--out",
+    "train",
+    "--data",
+    "data",
+    "--channels",
+    "8,8",
+    "--batch-size",
+    "4",
+    "--steps",
+    "24",
+    "--checkpoint-every",
+    "4",
+    "--sample-every",
+    "12",
+    "--out",
 ];
 
 fn arguments(out: &'static str) -> Vec<&'static str> {
@@ -42,7 +54,7 @@ fn a_run_that_is_killed_goes_on_as_if_it_had_not_been() {
     run.kill().unwrap();
     run.wait().unwrap();
     assert!(losses(&killed).lines().count() >= 10, "the run did not begin");
-    fails(dir.path(), &arguments("killed"), "--resume");
+    fails(dir.path(), &arguments("killed"), "resume it");
     succeeds(dir.path(), &[&arguments("killed")[..], &["--resume"]].concat());
 
     let whole = dir.path().join("whole");
