@@ -1,7 +1,8 @@
 //! Convolution, as Burn's backends have it.
 
-use burn::backend::Backend;
 use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, TensorMetadata};
+use burn::tensor::Shape;
 use burn::tensor::ops::ConvOptions;
 
 use crate::Bias;
@@ -16,7 +17,19 @@ pub fn forward<B: Backend>(
         Bias::None => None,
         Bias::PerChannel(bias) => Some(bias),
     };
-    B::conv2d(x, weight, bias, options)
+    plain::<B>(B::conv2d(x, weight, bias, options))
+}
+
+/// On CubeCL backends a convolution gives a view of `[batch, height, width, channels]`. Where it has one channel, Burn
+/// 0.22.1's fusion mistakes that view for a contiguous tensor and computes wrong values with it, without an error;
+/// through a flat shape it becomes one.
+fn plain<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
+    let shape = x.shape();
+    if shape[1] != 1 {
+        return x;
+    }
+    let flat = Shape::new([shape[0], shape[2] * shape[3]]);
+    B::float_reshape(B::float_reshape(x, flat), shape)
 }
 
 /// The gradients with respect to x, weight and bias.
@@ -26,9 +39,9 @@ pub fn backward<B: Backend>(
     grad: FloatTensor<B>,
     options: ConvOptions<2>,
 ) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
-    let channels = burn::backend::TensorMetadata::shape(&weight)[0];
+    let channels = weight.shape()[0];
     let sum = B::float_sum_dim(B::float_sum_dim(B::float_sum_dim(grad.clone(), 3), 2), 0);
-    let d_bias = B::float_reshape(sum, burn::tensor::Shape::new([channels]));
-    let dx = B::conv2d_x_backward(x.clone(), weight.clone(), grad.clone(), options.clone());
+    let d_bias = B::float_reshape(sum, Shape::new([channels]));
+    let dx = plain::<B>(B::conv2d_x_backward(x.clone(), weight.clone(), grad.clone(), options.clone()));
     (dx, B::conv2d_weight_backward(x, weight, grad, options), d_bias)
 }

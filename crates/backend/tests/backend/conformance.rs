@@ -261,6 +261,19 @@ fn conv2d(backend: &str) {
     }
 }
 
+/// One channel of output is laid out in its own way on GPUs, and what is computed with it further has to be right too.
+#[apply(every_backend)]
+fn what_follows_a_convolution_to_one_channel(backend: &str) {
+    let Some(device) = testing::device(backend) else { return };
+    let (x, weight) = (normal([3, 4, 12, 12], 1, &device), normal([1, 4, 3, 3], 2, &device));
+    let padded = ConvOptions::new([1, 1], [1, 1], [1, 1], 1);
+    let out = ops::conv2d(x.clone(), weight, None, padded);
+    let separate = Tensor::<4>::from_data(out.clone().into_data(), &device);
+    let y = x.narrow(1, 0, 1).mul_scalar(1.0);
+    let follow = |out: Tensor<4>| ((y.clone() - out * 0.5).clamp(-1.0, 1.0) * 2.0).into_data();
+    assert_close("what follows", &follow(out), &follow(separate), 1e-6);
+}
+
 #[apply(every_backend)]
 fn interpolation(
     backend: &str,

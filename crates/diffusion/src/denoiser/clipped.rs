@@ -42,6 +42,6 @@ impl<const D: usize, N: Denoiser<D>> Denoiser<D> for Clipped<'_, N> {
         if law.sigma == 0.0 {
             return Estimate { data, noise: estimate.noise };
         }
-        Prediction::Sample.estimate(data, x, &law).settled()
+        Prediction::Sample.estimate(data, x, &law)
     }
 }

@@ -64,7 +64,7 @@ impl<F> Guided<F> {
 
 impl<const D: usize, F: Fn(Tensor<D>, f64) -> Contrast<D>> Denoiser<D> for Guided<F> {
     fn denoise(&self, x: Tensor<D>, t: f64) -> Estimate<D> {
-        (self.contrast)(x, t).guide(self.scale).settled()
+        (self.contrast)(x, t).guide(self.scale)
     }
 }
 

@@ -37,19 +37,6 @@ impl<const D: usize> Estimate<D> {
     }
 }
 
-impl<const D: usize> Estimate<D> {
-    /// The same, waited for.
-    ///
-    /// Burn 0.22.1's fusion computes wrong values where the arithmetic of several denoisers and a solver becomes one kernel
-    /// (seen on wgpu with lavapipe, in the first step already; each part alone is right). So each denoiser of this crate
-    /// ends its part here, at the price of a few synchronisations an evaluation, which is little beside a network. If the
-    /// wait fails, the error comes again when the values are read.
-    pub(crate) fn settled(self) -> Self {
-        let _ = self.data.device().sync();
-        self
-    }
-}
-
 /// Anything that takes `x_t` apart: a closure, a [`Network`], or a wrapper of another denoiser.
 ///
 /// Guidance, clipping and control are wrappers that are denoisers themselves, so that a solver sees one kind of thing.

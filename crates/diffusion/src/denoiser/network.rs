@@ -46,7 +46,7 @@ impl<const D: usize, F: Fn(Tensor<D>, Tensor<1>) -> Tensor<D>> Denoiser<D> for N
         let time = self.process.network_time(t);
         let times = Tensor::full([x.dims()[0]], time, (&x.device(), x.dtype()));
         let input = scale(self.prediction.input_scale(&law), x.clone());
-        self.prediction.estimate((self.forward)(input, times), x, &law).settled()
+        self.prediction.estimate((self.forward)(input, times), x, &law)
     }
 }
 
