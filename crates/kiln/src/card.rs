@@ -56,6 +56,9 @@ impl ModelCard {
                 self.unet2d.out_channels
             ));
         }
+        if let Some(kind) = self.unet2d.class_embed_type {
+            return fail(format!("its classes are a table, and `class_embed_type` asks for {kind:?}"));
+        }
         let embedded = self.unet2d.num_class_embeds.unwrap_or(0);
         let expected = if self.classes.is_empty() { 0 } else { self.classes.len() + 1 };
         if embedded != expected {
@@ -65,7 +68,11 @@ impl ModelCard {
             ));
         }
         let [height, width] = self.size;
-        let coarsest = 1 << (self.unet2d.block_out_channels.len() - 1);
+        let levels = self.unet2d.block_out_channels.len();
+        if levels > 12 {
+            return fail(format!("{levels} levels halve the largest size, 4096, away"));
+        }
+        let coarsest = 1_usize << (levels - 1);
         if height == 0 || width == 0 || height > 4096 || width > 4096 {
             return fail(format!("the size {height} x {width} is not between 1 and 4096"));
         }

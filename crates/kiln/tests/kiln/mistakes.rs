@@ -108,6 +108,19 @@ fn model_files_that_are_broken() {
     });
     save_tensors(other.collect(), file.metadata(), &path).unwrap();
     fails(dir.path(), &generate, "conv_in.weight");
+
+    // A description that asks for what the program can't give is an error too, and no panic.
+    for (field, value, message) in [
+        ("class_embed_type", serde_json::json!("timestep"), "class_embed_type"),
+        ("block_out_channels", serde_json::json!(vec![8; 70]), "model.safetensors"),
+    ] {
+        let (key, card) = file.metadata().iter().next().unwrap();
+        let mut card: serde_json::Value = serde_json::from_str(card).unwrap();
+        card["unet2d"][field] = value;
+        let metadata = [(key.clone(), card.to_string())].into();
+        save_tensors(tensors().collect(), &metadata, &path).unwrap();
+        fails(dir.path(), &generate, message);
+    }
     assert!(!dir.path().join("kiln.png").exists());
 }
 
