@@ -27,15 +27,23 @@
 
 mod atomic;
 mod checkpoint;
+pub mod config;
+mod contents;
 mod error;
 mod header;
 mod load;
+mod pretrained;
 mod save;
 mod source;
+mod view;
 
 pub use atomic::write_atomically;
 pub use checkpoint::{Checkpoint, TensorInfo};
+pub use config::ConfigError;
+pub use contents::{Contents, StoredModel, StoredPipeline};
 pub use error::CheckpointError;
 pub use load::{Loaded, Parameter, parameters};
+pub use pretrained::Pretrained;
 pub use safetensors::Dtype;
 pub use save::{SaveOptions, StoredDType, module_tensors, save, save_tensors, tensors_to_bytes, to_bytes};
+pub use view::{Arrangement, View};

@@ -4,18 +4,13 @@
 //! that tensor means (noise, data, velocity), and which noise the sample carries, is said by the crate that drives it.
 //!
 //! - [`unet2d`]: diffusers' `UNet2DModel`, from its own `config.json`: DDPM's U-Net, class-conditional or not.
-//! - [`blocks`]: the parts that U-Nets share: residual blocks, spatial attention, resampling, time embeddings, and the
-//!   stages made of them.
 //! - [`initialise`]: the same starting weights on every backend, from a seed.
 //!
 //! Parameters carry the names and layouts that diffusers gives them, so its checkpoints load with no table of renames.
 
-pub mod blocks;
 pub mod initialise;
 pub mod unet2d;
 
-mod error;
-
-pub use error::ConfigError;
 pub use initialise::seeded;
+pub use kiln_checkpoint::ConfigError;
 pub use unet2d::{UNet2D, UNet2DConfig};

@@ -16,15 +16,16 @@ const FLOORS: &[(&str, u32)] = &[
     ("diffusion", 1),
     ("optim", 1),
     ("upsampling", 1),
-    ("autoencoder", 2),
-    ("autoregressive", 2),
-    ("denoisers", 2),
-    ("detection", 2),
+    ("autoencoder", 3),
+    ("autoregressive", 3),
+    ("blocks", 2),
+    ("denoisers", 3),
+    ("detection", 3),
     ("text", 2),
     ("training", 2),
-    ("conditioning", 3),
-    ("pipelines", 4),
-    ("kiln", 5),
+    ("conditioning", 4),
+    ("pipelines", 5),
+    ("kiln", 6),
 ];
 
 /// Dependencies that the floors alone would allow, and why they are not.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::ConfigError;
-use crate::blocks::TimeScaleShift;
+use kiln_blocks::TimeScaleShift;
 
 /// Height and width of the pictures that a network was trained on; it takes others too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -228,25 +228,7 @@ impl UNet2DConfig {
     /// [`ConfigError`] if the text is no JSON object, is another model's config, or has a field whose value can't be used;
     /// the message names the field.
     pub fn from_json(text: &str) -> Result<Self, ConfigError> {
-        let object: Map<String, Value> =
-            serde_json::from_str(text).map_err(|error| ConfigError::NotJson { reason: error.to_string() })?;
-        if let Some(class) = object.get("_class_name")
-            && class.as_str() != Some(CLASS)
-        {
-            let found = class.as_str().map_or_else(|| class.to_string(), str::to_owned);
-            return Err(ConfigError::Class { expected: CLASS.to_owned(), found });
-        }
-        let config: Self = serde_json::from_value(Value::Object(object.clone())).map_err(|error| {
-            // serde does not say which field it was in; every field has a default, so each can be tried alone.
-            object
-                .into_iter()
-                .find_map(|(field, value)| {
-                    let alone = Map::from_iter([(field.clone(), value)]);
-                    let reason = serde_json::from_value::<Self>(Value::Object(alone)).err()?.to_string();
-                    Some(ConfigError::Field { field, reason })
-                })
-                .unwrap_or_else(|| ConfigError::NotJson { reason: error.to_string() })
-        })?;
+        let config: Self = kiln_checkpoint::config::read(text, &[CLASS])?;
         config.validate()?;
         Ok(config)
     }

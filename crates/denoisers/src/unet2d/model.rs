@@ -9,17 +9,17 @@ use kiln_backend::ops::Activation;
 use super::config::{
     ClassEmbedType, DownBlockType, ResampleType, TimeEmbeddingType, UNet2DConfig, UpBlockType,
 };
-use crate::ConfigError;
-use crate::blocks::convolve;
-use crate::blocks::embedding::SineOrder;
-use crate::blocks::resnet::TimeScaleShift;
-use crate::blocks::resnet::conv3x3;
-use crate::blocks::stage::Resampler;
-use crate::blocks::{
+use kiln_blocks::conv3x3;
+use kiln_blocks::convolve;
+use kiln_blocks::embedding::SineOrder;
+use kiln_blocks::resnet::TimeScaleShift;
+use kiln_blocks::stage::Resampler;
+use kiln_blocks::{
     DownStage, FourierProjection, FourierProjectionConfig, MidStage, MidStageConfig, Normalization,
     NormalizationConfig, Sinusoidal, SinusoidalConfig, StageConfig, TimestepEmbedding,
     TimestepEmbeddingConfig, UpStage,
 };
+use kiln_checkpoint::{ConfigError, Pretrained};
 
 /// What a class-conditional network is told beside the time.
 #[derive(Clone, Debug)]
@@ -81,6 +81,14 @@ pub struct UNet2D {
     conv_norm_out: Normalization,
     conv_out: Conv2d,
     center_input_sample: bool,
+}
+
+impl Pretrained for UNet2D {
+    const CLASSES: &'static [&'static str] = &["UNet2DModel"];
+
+    fn from_config(config: &str, device: &Device) -> Result<Self, ConfigError> {
+        UNet2DConfig::from_json(config)?.init(device)
+    }
 }
 
 impl UNet2DConfig {

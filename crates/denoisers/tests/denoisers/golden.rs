@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use kiln_backend::testing;
+use kiln_blocks::SinusoidalConfig;
 use kiln_checkpoint::{Checkpoint, SaveOptions, StoredDType, to_bytes};
-use kiln_denoisers::blocks::SinusoidalConfig;
 use kiln_denoisers::unet2d::{ClassCondition, ClassEmbedType};
 use kiln_denoisers::{UNet2D, UNet2DConfig};
 use rstest::rstest;

@@ -10,8 +10,8 @@ use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::tensor::{Device, Tensor};
 use kiln_backend::ops::{AlignCorners, Interpolation, InterpolationMode, interpolate};
 
-use super::convolve;
-use super::resnet::conv3x3;
+use crate::convolve;
+use crate::resnet::conv3x3;
 
 /// Configuration of a [`Downsample`].
 #[derive(Config, Debug)]
@@ -85,6 +85,6 @@ impl Upsample {
 }
 
 /// Enlarge by repeating pixels, `[batch, channels, height, width]` to the sides `size`.
-pub(crate) fn nearest(x: Tensor<4>, size: [usize; 2]) -> Tensor<4> {
+pub fn nearest(x: Tensor<4>, size: [usize; 2]) -> Tensor<4> {
     interpolate(x, size, Interpolation { mode: InterpolationMode::Nearest, align_corners: AlignCorners::No })
 }

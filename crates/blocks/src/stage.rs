@@ -15,9 +15,9 @@ use burn::tensor::{Device, Tensor};
 use kiln_backend::ops::Activation;
 use serde::{Deserialize, Serialize};
 
-use super::attention::{SpatialAttention, SpatialAttentionConfig};
-use super::resnet::{Resampling, ResnetBlock, ResnetBlockConfig, TimeScaleShift};
-use super::sampling::{Downsample, DownsampleConfig, Upsample, UpsampleConfig};
+use crate::attention::{SpatialAttention, SpatialAttentionConfig};
+use crate::resnet::{Resampling, ResnetBlock, ResnetBlockConfig, TimeScaleShift};
+use crate::sampling::{Downsample, DownsampleConfig, Upsample, UpsampleConfig};
 
 /// What changes the resolution at the end of a stage.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -19,7 +19,9 @@ pub mod resnet;
 pub mod sampling;
 pub mod stage;
 
-pub(crate) use convolution::convolve;
+pub use convolution::convolve;
+pub use resnet::conv3x3;
+pub use sampling::nearest;
 
 pub use attention::{SpatialAttention, SpatialAttentionConfig};
 pub use embedding::{

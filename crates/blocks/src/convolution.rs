@@ -7,7 +7,7 @@ use burn::tensor::ops::ConvOptions;
 use kiln_backend::ops;
 
 /// What `conv.forward(x)` computes, through [`ops::conv2d`].
-pub(crate) fn convolve(conv: &Conv2d, x: Tensor<4>) -> Tensor<4> {
+pub fn convolve(conv: &Conv2d, x: Tensor<4>) -> Tensor<4> {
     let padding = match conv.padding {
         PaddingConfig2d::Valid => [(0, 0), (0, 0)],
         PaddingConfig2d::Explicit(top, left, bottom, right) => [(top, bottom), (left, right)],

@@ -12,7 +12,7 @@ use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 use kiln_backend::ops::{Activation, AttentionOptions, scaled_dot_product_attention};
 
-use super::normalization::{Normalization, NormalizationConfig};
+use crate::normalization::{Normalization, NormalizationConfig};
 
 /// Configuration of a [`SpatialAttention`].
 #[derive(Config, Debug)]

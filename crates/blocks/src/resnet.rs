@@ -19,9 +19,9 @@ use burn::tensor::{Device, Tensor};
 use kiln_backend::ops::{Activation, activation};
 use serde::{Deserialize, Serialize};
 
-use super::convolve;
-use super::normalization::{Normalization, NormalizationConfig};
-use super::sampling::nearest;
+use crate::convolve;
+use crate::normalization::{Normalization, NormalizationConfig};
+use crate::sampling::nearest;
 
 /// How a time embedding enters a [`ResnetBlock`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,7 +98,7 @@ pub struct ResnetBlock {
 }
 
 /// A 3 x 3 convolution that keeps the resolution.
-pub(crate) fn conv3x3(channels: [usize; 2], device: &Device) -> Conv2d {
+pub fn conv3x3(channels: [usize; 2], device: &Device) -> Conv2d {
     Conv2dConfig::new(channels, [3, 3]).with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1)).init(device)
 }
 

@@ -1,0 +1,11 @@
+//! Attention, and what tells it where things are.
+//!
+//! - [`multi_head`]: softmax attention in several heads, from projected queries, keys and values.
+//! - [`MultiHeadAttention`]: the same as a layer with its projections, self- or cross-attention.
+//!
+//! Parameters carry the names that diffusers gives them (`to_q`, `to_out.0`, ...).
+
+pub mod softmax;
+
+pub use kiln_backend::ops::{AttentionOptions, Causality};
+pub use softmax::{MultiHeadAttention, MultiHeadAttentionConfig, ProjectionBias, QkNorm, multi_head};

@@ -1,0 +1,181 @@
+//! Softmax attention in several heads (Vaswani et al. 2017, "Attention Is All You Need").
+//!
+//! ```text
+//! y = W_o concat_h softmax(q_h k_h^T / sqrt(d)) v_h      q = W_q x,  k = W_k c,  v = W_v c
+//! ```
+//!
+//! With `c = x` it is self-attention, with another sequence cross-attention. `q_h` and `k_h` may be normalised, each head
+//! by itself, before they meet (Henry et al. 2020, "Query-Key Normalization").
+
+use burn::config::Config;
+use burn::module::Module;
+use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig, RmsNorm, RmsNormConfig};
+use burn::tensor::{Device, Tensor};
+use kiln_backend::ops::{AttentionOptions, scaled_dot_product_attention};
+use serde::{Deserialize, Serialize};
+
+/// Softmax attention in `heads` heads: `query` is `[batch, queries, heads * head_dim]`, `key` and `value` are
+/// `[batch, keys, heads * head_dim]`; the result is `[batch, queries, heads * head_dim]`.
+///
+/// # Panics
+///
+/// If `heads` does not divide the widths, or the shapes do not fit together.
+#[must_use]
+pub fn multi_head(
+    query: Tensor<3>,
+    key: Tensor<3>,
+    value: Tensor<3>,
+    heads: usize,
+    options: AttentionOptions,
+) -> Tensor<3> {
+    join(scaled_dot_product_attention(split(query, heads), split(key, heads), split(value, heads), options))
+}
+
+/// `[batch, n, heads * head_dim]` to `[batch, heads, n, head_dim]`.
+///
+/// # Panics
+///
+/// If `heads` does not divide the width.
+#[must_use]
+pub fn split(x: Tensor<3>, heads: usize) -> Tensor<4> {
+    let [batch, n, width] = x.dims();
+    assert!(heads > 0 && width.is_multiple_of(heads), "{heads} heads do not divide a width of {width}");
+    x.reshape([batch, n, heads, width / heads]).swap_dims(1, 2)
+}
+
+/// `[batch, heads, n, head_dim]` to `[batch, n, heads * head_dim]`.
+#[must_use]
+pub fn join(x: Tensor<4>) -> Tensor<3> {
+    let [batch, heads, n, head_dim] = x.dims();
+    x.swap_dims(1, 2).reshape([batch, n, heads * head_dim])
+}
+
+/// Which of the projections to queries, keys and values have a bias.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ProjectionBias {
+    /// None of them.
+    #[default]
+    None,
+    /// All three.
+    All,
+}
+
+/// What is done to queries and keys, head by head, before they meet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum QkNorm {
+    /// Nothing.
+    #[default]
+    None,
+    /// Divided by their root mean square, and scaled.
+    RmsNorm,
+    /// Normalised to mean 0 and variance 1, scaled and shifted.
+    LayerNorm,
+}
+
+/// A norm over the channels of a head.
+#[derive(Module, Debug)]
+pub enum HeadNorm {
+    /// By the root mean square.
+    Rms(RmsNorm),
+    /// By mean and variance.
+    Layer(LayerNorm),
+}
+
+impl QkNorm {
+    /// The norm over `head_dim` channels, if there is one.
+    #[must_use]
+    pub fn init(self, head_dim: usize, eps: f64, device: &Device) -> Option<HeadNorm> {
+        match self {
+            Self::None => None,
+            Self::RmsNorm => Some(HeadNorm::Rms(RmsNormConfig::new(head_dim).with_epsilon(eps).init(device))),
+            Self::LayerNorm => {
+                Some(HeadNorm::Layer(LayerNormConfig::new(head_dim).with_epsilon(eps).init(device)))
+            }
+        }
+    }
+}
+
+impl HeadNorm {
+    /// `[batch, heads, n, head_dim]` to the same shape.
+    #[must_use]
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        match self {
+            Self::Rms(norm) => norm.forward(x),
+            Self::Layer(norm) => norm.forward(x),
+        }
+    }
+}
+
+/// Configuration of a [`MultiHeadAttention`].
+#[derive(Config, Debug)]
+pub struct MultiHeadAttentionConfig {
+    /// Channels of the sequence that asks; the output has as many.
+    pub query_dim: usize,
+    /// Number of heads.
+    pub heads: usize,
+    /// Channels of a head.
+    pub head_dim: usize,
+    /// Channels of the sequence that is asked; `None` where it is the same one.
+    pub context_dim: Option<usize>,
+    /// Which projections have a bias; the output's always has.
+    #[config(default = "ProjectionBias::None")]
+    pub bias: ProjectionBias,
+    /// Norm of queries and keys.
+    #[config(default = "QkNorm::None")]
+    pub qk_norm: QkNorm,
+    /// Added to the variance in that norm.
+    #[config(default = 1e-6)]
+    pub eps: f64,
+}
+
+/// Softmax attention with its projections; see the [module](self).
+#[derive(Module, Debug)]
+pub struct MultiHeadAttention {
+    norm_q: Option<HeadNorm>,
+    norm_k: Option<HeadNorm>,
+    to_q: Linear,
+    to_k: Linear,
+    to_v: Linear,
+    // A list of one, since diffusers keeps a dropout beside it: its name is `to_out.0`.
+    to_out: Vec<Linear>,
+    heads: usize,
+}
+
+impl MultiHeadAttentionConfig {
+    /// The layer with PyTorch's default initialisation on `device`.
+    #[must_use]
+    pub fn init(&self, device: &Device) -> MultiHeadAttention {
+        let inner = self.heads * self.head_dim;
+        let projection =
+            |width| LinearConfig::new(width, inner).with_bias(self.bias == ProjectionBias::All).init(device);
+        let context = self.context_dim.unwrap_or(self.query_dim);
+        MultiHeadAttention {
+            norm_q: self.qk_norm.init(self.head_dim, self.eps, device),
+            norm_k: self.qk_norm.init(self.head_dim, self.eps, device),
+            to_q: projection(self.query_dim),
+            to_k: projection(context),
+            to_v: projection(context),
+            to_out: vec![LinearConfig::new(inner, self.query_dim).init(device)],
+            heads: self.heads,
+        }
+    }
+}
+
+impl MultiHeadAttention {
+    /// `x` is `[batch, n, query_dim]`, `context` `[batch, m, context_dim]`, or `None` for self-attention; the result has
+    /// `x`'s shape.
+    #[must_use]
+    pub fn forward(&self, x: Tensor<3>, context: Option<Tensor<3>>, options: AttentionOptions) -> Tensor<3> {
+        let context = context.unwrap_or_else(|| x.clone());
+        let q = split(self.to_q.forward(x), self.heads);
+        let k = split(self.to_k.forward(context.clone()), self.heads);
+        let v = split(self.to_v.forward(context), self.heads);
+        let norm = |norm: &Option<HeadNorm>, x| match norm {
+            Some(norm) => norm.forward(x),
+            None => x,
+        };
+        let y = scaled_dot_product_attention(norm(&self.norm_q, q), norm(&self.norm_k, k), v, options);
+        self.to_out.iter().fold(join(y), |y, layer| layer.forward(y))
+    }
+}

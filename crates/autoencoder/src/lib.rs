@@ -1,0 +1,1 @@
+//! AutoencoderKL for Burn: pictures to latents and back, from diffusers' checkpoints.

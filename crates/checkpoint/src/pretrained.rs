@@ -1,0 +1,25 @@
+//! Networks that a folder describes.
+
+use burn::module::Module;
+use burn::tensor::Device;
+
+use crate::ConfigError;
+
+/// A network that is made from the `config.json` beside its weights.
+pub trait Pretrained: Module + Sized {
+    /// The classes of diffusers (`_class_name`) or transformers (`architectures`) whose config and weights this network
+    /// reads.
+    const CLASSES: &'static [&'static str];
+
+    /// The network that `config` describes; no weight is drawn before it is used.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`], if `config` describes none, or one that is not computed here.
+    fn from_config(config: &str, device: &Device) -> Result<Self, ConfigError>;
+
+    /// The name of today for a tensor that older files name otherwise; `None` for a name that stays.
+    fn rename(_name: &str) -> Option<String> {
+        None
+    }
+}

@@ -1,0 +1,1 @@
+//! ControlNets for Burn, for Stable Diffusion's U-Nets and for SD3.

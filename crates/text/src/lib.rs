@@ -1,0 +1,1 @@
+//! CLIP and T5 text encoders for Burn, with their tokenizers.

@@ -1,0 +1,1 @@
+//! Ways to make a picture larger, for Burn: interpolation and FIR resampling.
