@@ -7,6 +7,7 @@
 //! | [`attention`] | `Attention` in attention blocks | self-attention over the pixels |
 //! | [`sampling`] | `Downsample2D`, `Upsample2D` | halve or double the picture's sides |
 //! | [`embedding`] | `Timesteps`, `GaussianFourierProjection`, `TimestepEmbedding` | time and class as a vector |
+//! | [`feed_forward`] | `FeedForward` | two linear layers around GELU or a gate |
 //! | [`stage`] | `DownBlock2D`, `AttnUpBlock2D`, `UNetMidBlock2D`, ... | one resolution of a U-Net |
 //!
 //! None of them is called `Linear` or `GroupNorm`: readers of checkpoints tell a layer's layout by its struct's name.
@@ -14,6 +15,7 @@
 pub mod attention;
 mod convolution;
 pub mod embedding;
+pub mod feed_forward;
 pub mod normalization;
 pub mod resnet;
 pub mod sampling;
@@ -28,6 +30,7 @@ pub use embedding::{
     FourierProjection, FourierProjectionConfig, Sinusoidal, SinusoidalConfig, TimestepEmbedding,
     TimestepEmbeddingConfig,
 };
+pub use feed_forward::{FeedForward, FeedForwardActivation, FeedForwardConfig};
 pub use normalization::{Normalization, NormalizationConfig};
 pub use resnet::{Resampling, ResnetBlock, ResnetBlockConfig, TimeScaleShift};
 pub use sampling::{Downsample, DownsampleConfig, Upsample, UpsampleConfig};
