@@ -1,0 +1,5 @@
+//! Encodings of positions: numbers that tell attention, which sees a set, where each token is.
+
+pub mod sincos;
+
+pub use sincos::{centred, sincos, sincos_2d};
