@@ -159,13 +159,26 @@ pub struct TimestepEmbeddingConfig {
     pub in_channels: usize,
     /// Width of the output.
     pub channels: usize,
+    /// Width of a condition that is added to the input, if there is one.
+    pub condition_channels: Option<usize>,
+    /// Between the layers.
+    #[config(default = "Activation::Silu")]
+    pub activation: Activation,
+    /// After the layers.
+    #[config(default = "Activation::Identity")]
+    pub last_activation: Activation,
 }
 
-/// Two linear layers with a SiLU between them.
+/// Two linear layers with an activation between them.
 #[derive(Module, Debug)]
 pub struct TimestepEmbedding {
     linear_1: Linear,
+    cond_proj: Option<Linear>,
     linear_2: Linear,
+    #[module(skip)]
+    activation: Activation,
+    #[module(skip)]
+    last_activation: Activation,
 }
 
 impl TimestepEmbeddingConfig {
@@ -174,7 +187,12 @@ impl TimestepEmbeddingConfig {
     pub fn init(&self, device: &Device) -> TimestepEmbedding {
         TimestepEmbedding {
             linear_1: LinearConfig::new(self.in_channels, self.channels).init(device),
+            cond_proj: self
+                .condition_channels
+                .map(|width| LinearConfig::new(width, self.in_channels).with_bias(false).init(device)),
             linear_2: LinearConfig::new(self.channels, self.channels).init(device),
+            activation: self.activation,
+            last_activation: self.last_activation,
         }
     }
 }
@@ -183,6 +201,23 @@ impl TimestepEmbedding {
     /// `[batch, in_channels]` to `[batch, channels]`.
     #[must_use]
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        self.linear_2.forward(activation(self.linear_1.forward(x), Activation::Silu))
+        self.forward_with(x, None)
+    }
+
+    /// As [`forward`](Self::forward), with a condition, `[batch, condition_channels]`: the guidance scale of a distilled
+    /// network, say. A layer that was made for one also goes without.
+    ///
+    /// # Panics
+    ///
+    /// If there is a condition and the layer was made for none.
+    #[must_use]
+    pub fn forward_with(&self, x: Tensor<2>, condition: Option<Tensor<2>>) -> Tensor<2> {
+        let x = match (&self.cond_proj, condition) {
+            (Some(proj), Some(condition)) => x + proj.forward(condition),
+            (_, None) => x,
+            (None, Some(_)) => panic!("this time embedding takes no condition"),
+        };
+        let h = activation(self.linear_1.forward(x), self.activation);
+        activation(self.linear_2.forward(h), self.last_activation)
     }
 }

@@ -8,10 +8,13 @@
 //! | [`sampling`] | `Downsample2D`, `Upsample2D` | halve or double the picture's sides |
 //! | [`embedding`] | `Timesteps`, `GaussianFourierProjection`, `TimestepEmbedding` | time and class as a vector |
 //! | [`feed_forward`] | `FeedForward` | two linear layers around GELU or a gate |
-//! | [`stage`] | `DownBlock2D`, `AttnUpBlock2D`, `UNetMidBlock2D`, ... | one resolution of a U-Net |
+//! | [`transformer`] | `Transformer2DModel`, `BasicTransformerBlock` | pixels attend to themselves and to a prompt |
+//! | [`added_context`] | `Attention` in `SimpleCrossAttn` blocks | pixels attend to themselves and a prompt at once |
+//! | [`stage`] | `DownBlock2D`, `CrossAttnUpBlock2D`, `UNetMidBlock2D`, ... | one resolution of a U-Net |
 //!
 //! None of them is called `Linear` or `GroupNorm`: readers of checkpoints tell a layer's layout by its struct's name.
 
+pub mod added_context;
 pub mod attention;
 mod convolution;
 pub mod embedding;
@@ -20,11 +23,14 @@ pub mod normalization;
 pub mod resnet;
 pub mod sampling;
 pub mod stage;
+mod stage_attention;
+pub mod transformer;
 
 pub use convolution::convolve;
 pub use resnet::conv3x3;
 pub use sampling::nearest;
 
+pub use added_context::{AddedContextAttention, AddedContextAttentionConfig, ContextNorm};
 pub use attention::{SpatialAttention, SpatialAttentionConfig};
 pub use embedding::{
     FourierProjection, FourierProjectionConfig, Sinusoidal, SinusoidalConfig, TimestepEmbedding,
@@ -32,6 +38,10 @@ pub use embedding::{
 };
 pub use feed_forward::{FeedForward, FeedForwardActivation, FeedForwardConfig};
 pub use normalization::{Normalization, NormalizationConfig};
-pub use resnet::{Resampling, ResnetBlock, ResnetBlockConfig, TimeScaleShift};
+pub use resnet::{Resampling, ResnetBlock, ResnetBlockConfig, TimeActivation, TimeScaleShift};
 pub use sampling::{Downsample, DownsampleConfig, Upsample, UpsampleConfig};
 pub use stage::{DownStage, MidStage, MidStageConfig, StageConfig, UpStage};
+pub use stage_attention::StageAttention;
+pub use transformer::{
+    Context, FirstAttention, PixelProjection, SpatialTransformer, SpatialTransformerConfig,
+};

@@ -34,6 +34,16 @@ pub enum TimeScaleShift {
     ScaleShift,
 }
 
+/// Whether a [`ResnetBlock`] applies its activation to the time embedding.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TimeActivation {
+    /// It does.
+    #[default]
+    Applied,
+    /// It does not: the embedding comes with its activation applied (diffusers: `skip_time_act`).
+    Skipped,
+}
+
 /// A change of resolution inside a [`ResnetBlock`], with no parameters of its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Resampling {
@@ -67,6 +77,9 @@ pub struct ResnetBlockConfig {
     /// How the time embedding enters.
     #[config(default = "TimeScaleShift::Default")]
     pub time_scale_shift: TimeScaleShift,
+    /// Whether the activation is applied to the time embedding.
+    #[config(default = "TimeActivation::Applied")]
+    pub time_activation: TimeActivation,
     /// Probability that dropout before the second convolution zeroes an element, in `0..1`; only in training.
     #[config(default = 0.0)]
     pub dropout: f64,
@@ -92,6 +105,8 @@ pub struct ResnetBlock {
     activation: Activation,
     #[module(skip)]
     time_scale_shift: TimeScaleShift,
+    #[module(skip)]
+    time_activation: TimeActivation,
     #[module(skip)]
     resampling: Resampling,
     output_scale_factor: f64,
@@ -126,6 +141,7 @@ impl ResnetBlockConfig {
                 .then(|| Conv2dConfig::new([self.in_channels, self.out_channels], [1, 1]).init(device)),
             activation: self.activation,
             time_scale_shift: self.time_scale_shift,
+            time_activation: self.time_activation,
             resampling: self.resampling,
             output_scale_factor: self.output_scale_factor,
         }
@@ -169,7 +185,11 @@ impl ResnetBlock {
     fn normalise_with_time(&self, h: Tensor<4>, time: Option<Tensor<2>>) -> Tensor<4> {
         let time: Option<Tensor<4>> = match (&self.time_emb_proj, time) {
             (Some(proj), Some(time)) => {
-                Some(proj.forward(activation(time, self.activation)).unsqueeze_dims(&[2, 3]))
+                let time = match self.time_activation {
+                    TimeActivation::Applied => activation(time, self.activation),
+                    TimeActivation::Skipped => time,
+                };
+                Some(proj.forward(time).unsqueeze_dims(&[2, 3]))
             }
             (None, None) => None,
             (Some(_), None) => panic!("this residual block needs a time embedding"),

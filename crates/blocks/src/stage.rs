@@ -2,9 +2,11 @@
 //!
 //! | here | diffusers |
 //! |---|---|
-//! | [`DownStage`] | `DownBlock2D`, `AttnDownBlock2D`, `ResnetDownsampleBlock2D` |
-//! | [`MidStage`] | `UNetMidBlock2D` |
-//! | [`UpStage`] | `UpBlock2D`, `AttnUpBlock2D`, `ResnetUpsampleBlock2D` |
+//! | [`DownStage`] | `DownBlock2D`, `AttnDownBlock2D`, `CrossAttnDownBlock2D`, `SimpleCrossAttnDownBlock2D`, `ResnetDownsampleBlock2D` |
+//! | [`MidStage`] | `UNetMidBlock2D`, `UNetMidBlock2DCrossAttn`, `UNetMidBlock2DSimpleCrossAttn` |
+//! | [`UpStage`] | `UpBlock2D`, `AttnUpBlock2D`, `CrossAttnUpBlock2D`, `SimpleCrossAttnUpBlock2D`, `ResnetUpsampleBlock2D` |
+//!
+//! They differ in what follows each residual block, which [`StageAttention`] says, and in what resamples at the end.
 //!
 //! Skip connections (Ronneberger et al. 2015) are a stack of tensors: every layer of the way down pushes its result, every
 //! layer of the way up pops one and joins it to its input along the channels.
@@ -15,9 +17,10 @@ use burn::tensor::{Device, Tensor};
 use kiln_backend::ops::Activation;
 use serde::{Deserialize, Serialize};
 
-use crate::attention::{SpatialAttention, SpatialAttentionConfig};
-use crate::resnet::{Resampling, ResnetBlock, ResnetBlockConfig, TimeScaleShift};
+use crate::resnet::{Resampling, ResnetBlock, ResnetBlockConfig, TimeActivation, TimeScaleShift};
 use crate::sampling::{Downsample, DownsampleConfig, Upsample, UpsampleConfig};
+use crate::stage_attention::{AttentionPlace, StageAttention, StageAttentionLayer};
+use crate::transformer::Context;
 
 /// What changes the resolution at the end of a stage.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,8 +44,9 @@ pub struct StageConfig {
     pub out_channels: usize,
     /// Width of the time embedding; `None` for a network that knows no time.
     pub time_channels: Option<usize>,
-    /// Channels of an attention head; `None` for a stage with no attention.
-    pub attention_head_dim: Option<usize>,
+    /// What follows each residual block.
+    #[config(default = "StageAttention::None")]
+    pub attention: StageAttention,
     /// What ends the stage.
     #[config(default = "Resampler::Conv")]
     pub resampler: Resampler,
@@ -61,12 +65,24 @@ pub struct StageConfig {
     /// How the time embedding enters.
     #[config(default = "TimeScaleShift::Default")]
     pub time_scale_shift: TimeScaleShift,
+    /// Whether the residual blocks apply their activation to the time embedding.
+    #[config(default = "TimeActivation::Applied")]
+    pub time_activation: TimeActivation,
     /// Dropout in the residual blocks.
     #[config(default = 0.0)]
     pub dropout: f64,
+    /// Divides the result of each residual block.
+    #[config(default = 1.0)]
+    pub output_scale_factor: f64,
 }
 
 impl StageConfig {
+    /// Self-attention with heads of `head_dim` channels after each residual block, or none.
+    #[must_use]
+    pub fn with_attention_head_dim(self, head_dim: Option<usize>) -> Self {
+        self.with_attention(StageAttention::spatial(head_dim))
+    }
+
     fn resnet(&self, in_channels: usize) -> ResnetBlockConfig {
         ResnetBlockConfig::new(in_channels, self.out_channels)
             .with_time_channels(self.time_channels)
@@ -74,26 +90,27 @@ impl StageConfig {
             .with_eps(self.eps)
             .with_activation(self.activation)
             .with_time_scale_shift(self.time_scale_shift)
+            .with_time_activation(self.time_activation)
             .with_dropout(self.dropout)
+            .with_output_scale_factor(self.output_scale_factor)
     }
 
-    fn attentions(&self, layers: usize, device: &Device) -> Vec<SpatialAttention> {
-        let attention = |head_dim| {
-            SpatialAttentionConfig::new(self.out_channels, head_dim)
-                .with_groups(Some(self.groups))
-                .with_eps(self.eps)
-                .init(device)
+    fn attentions(&self, layers: usize, device: &Device) -> Vec<StageAttentionLayer> {
+        let place = AttentionPlace {
+            channels: self.out_channels,
+            groups: self.groups,
+            spatial_groups: Some(self.groups),
+            eps: self.eps,
+            rescale_output_factor: 1.0,
         };
-        self.attention_head_dim
-            .map(|head_dim| (0..layers).map(|_| attention(head_dim)).collect())
-            .unwrap_or_default()
+        (0..layers).filter_map(|layer| self.attention.init(&place, layer, device)).collect()
     }
 
     /// A stage of the way down with `layers` layers.
     ///
     /// # Panics
     ///
-    /// As [`ResnetBlockConfig::init`] and [`SpatialAttentionConfig::init`] do.
+    /// As [`ResnetBlockConfig::init`] and the stage's [`StageAttention`] do.
     #[must_use]
     pub fn init_down(&self, layers: usize, device: &Device) -> DownStage {
         let resnets = (0..layers)
@@ -120,7 +137,7 @@ impl StageConfig {
     ///
     /// # Panics
     ///
-    /// As [`ResnetBlockConfig::init`] and [`SpatialAttentionConfig::init`] do.
+    /// As [`ResnetBlockConfig::init`] and the stage's [`StageAttention`] do.
     #[must_use]
     pub fn init_up(&self, skips: &[usize], device: &Device) -> UpStage {
         let resnets = skips
@@ -162,7 +179,7 @@ enum Upsampler {
 /// One resolution on the way down.
 #[derive(Module, Debug)]
 pub struct DownStage {
-    attentions: Vec<SpatialAttention>,
+    attentions: Vec<StageAttentionLayer>,
     resnets: Vec<ResnetBlock>,
     downsamplers: Vec<Downsampler>,
 }
@@ -172,11 +189,27 @@ impl DownStage {
     /// downsampler is pushed onto `skips`; the last of them is returned.
     #[must_use]
     pub fn forward(&self, x: Tensor<4>, time: Option<&Tensor<2>>, skips: &mut Vec<Tensor<4>>) -> Tensor<4> {
+        self.forward_with(x, time, None, skips)
+    }
+
+    /// As [`forward`](Self::forward), for a stage that attends to `context`.
+    ///
+    /// # Panics
+    ///
+    /// If the stage attends to a context, and there is none.
+    #[must_use]
+    pub fn forward_with(
+        &self,
+        x: Tensor<4>,
+        time: Option<&Tensor<2>>,
+        context: Option<&Context>,
+        skips: &mut Vec<Tensor<4>>,
+    ) -> Tensor<4> {
         let mut x = x;
         for (i, resnet) in self.resnets.iter().enumerate() {
             x = resnet.forward(x, time.cloned());
             if let Some(attention) = self.attentions.get(i) {
-                x = attention.forward(x);
+                x = attention.forward(x, context);
             }
             skips.push(x.clone());
         }
@@ -194,7 +227,7 @@ impl DownStage {
 /// One resolution on the way up.
 #[derive(Module, Debug)]
 pub struct UpStage {
-    attentions: Vec<SpatialAttention>,
+    attentions: Vec<StageAttentionLayer>,
     resnets: Vec<ResnetBlock>,
     upsamplers: Vec<Upsampler>,
 }
@@ -209,12 +242,28 @@ impl UpStage {
     /// If `skips` holds fewer tensors than the stage has layers.
     #[must_use]
     pub fn forward(&self, x: Tensor<4>, time: Option<&Tensor<2>>, skips: &mut Vec<Tensor<4>>) -> Tensor<4> {
+        self.forward_with(x, time, None, skips)
+    }
+
+    /// As [`forward`](Self::forward), for a stage that attends to `context`.
+    ///
+    /// # Panics
+    ///
+    /// As `forward` does, and if the stage attends to a context, and there is none.
+    #[must_use]
+    pub fn forward_with(
+        &self,
+        x: Tensor<4>,
+        time: Option<&Tensor<2>>,
+        context: Option<&Context>,
+        skips: &mut Vec<Tensor<4>>,
+    ) -> Tensor<4> {
         let mut x = x;
         for (i, resnet) in self.resnets.iter().enumerate() {
             let skip = skips.pop().expect("a skip connection for every layer on the way up");
             x = resnet.forward(Tensor::cat(vec![x, skip], 1), time.cloned());
             if let Some(attention) = self.attentions.get(i) {
-                x = attention.forward(x);
+                x = attention.forward(x, context);
             }
         }
         for upsampler in &self.upsamplers {
@@ -238,9 +287,13 @@ pub struct MidStageConfig {
     pub channels: usize,
     /// Width of the time embedding; `None` for a network that knows no time.
     pub time_channels: Option<usize>,
-    /// Channels of an attention head; `None` for no attention between the two residual blocks.
-    pub attention_head_dim: Option<usize>,
-    /// Groups of the attention's norm; `None` for no norm there.
+    /// Residual blocks after the first.
+    #[config(default = 1)]
+    pub layers: usize,
+    /// What comes before each of them.
+    #[config(default = "StageAttention::None")]
+    pub attention: StageAttention,
+    /// Groups of the norm of [`StageAttention::Spatial`]; `None` for no norm there.
     pub attention_groups: Option<usize>,
     /// Groups of the residual blocks' norms.
     #[config(default = 32)]
@@ -254,6 +307,9 @@ pub struct MidStageConfig {
     /// How the time embedding enters.
     #[config(default = "TimeScaleShift::Default")]
     pub time_scale_shift: TimeScaleShift,
+    /// Whether the residual blocks apply their activation to the time embedding.
+    #[config(default = "TimeActivation::Applied")]
+    pub time_activation: TimeActivation,
     /// Dropout in the residual blocks.
     #[config(default = 0.0)]
     pub dropout: f64,
@@ -262,19 +318,25 @@ pub struct MidStageConfig {
     pub output_scale_factor: f64,
 }
 
-/// The lowest resolution: residual block, attention, residual block.
+/// The lowest resolution: a residual block, then attention and residual block by turns.
 #[derive(Module, Debug)]
 pub struct MidStage {
-    attentions: Vec<SpatialAttention>,
+    attentions: Vec<StageAttentionLayer>,
     resnets: Vec<ResnetBlock>,
 }
 
 impl MidStageConfig {
+    /// Self-attention with heads of `head_dim` channels between the residual blocks, or none.
+    #[must_use]
+    pub fn with_attention_head_dim(self, head_dim: Option<usize>) -> Self {
+        self.with_attention(StageAttention::spatial(head_dim))
+    }
+
     /// The stage with PyTorch's default initialisation on `device`.
     ///
     /// # Panics
     ///
-    /// As [`ResnetBlockConfig::init`] and [`SpatialAttentionConfig::init`] do.
+    /// As [`ResnetBlockConfig::init`] and the stage's [`StageAttention`] do.
     #[must_use]
     pub fn init(&self, device: &Device) -> MidStage {
         let resnet = || {
@@ -284,18 +346,23 @@ impl MidStageConfig {
                 .with_eps(self.eps)
                 .with_activation(self.activation)
                 .with_time_scale_shift(self.time_scale_shift)
+                .with_time_activation(self.time_activation)
                 .with_dropout(self.dropout)
                 .with_output_scale_factor(self.output_scale_factor)
                 .init(device)
         };
-        let attention = self.attention_head_dim.map(|head_dim| {
-            SpatialAttentionConfig::new(self.channels, head_dim)
-                .with_groups(self.attention_groups)
-                .with_eps(self.eps)
-                .with_rescale_output_factor(self.output_scale_factor)
-                .init(device)
-        });
-        MidStage { attentions: attention.into_iter().collect(), resnets: vec![resnet(), resnet()] }
+        let place = AttentionPlace {
+            channels: self.channels,
+            groups: self.groups,
+            spatial_groups: self.attention_groups,
+            eps: self.eps,
+            rescale_output_factor: self.output_scale_factor,
+        };
+        let attention = |layer| self.attention.init(&place, layer, device);
+        MidStage {
+            attentions: (0..self.layers).filter_map(attention).collect(),
+            resnets: (0..=self.layers).map(|_| resnet()).collect(),
+        }
     }
 }
 
@@ -303,12 +370,27 @@ impl MidStage {
     /// `x` is `[batch, channels, height, width]`, `time` `[batch, time_channels]`; the shape stays.
     #[must_use]
     pub fn forward(&self, x: Tensor<4>, time: Option<&Tensor<2>>) -> Tensor<4> {
+        self.forward_with(x, time, None)
+    }
+
+    /// As [`forward`](Self::forward), for a stage that attends to `context`.
+    ///
+    /// # Panics
+    ///
+    /// If the stage attends to a context, and there is none.
+    #[must_use]
+    pub fn forward_with(
+        &self,
+        x: Tensor<4>,
+        time: Option<&Tensor<2>>,
+        context: Option<&Context>,
+    ) -> Tensor<4> {
         let mut x = x;
         for (i, resnet) in self.resnets.iter().enumerate() {
             if i > 0
                 && let Some(attention) = self.attentions.get(i - 1)
             {
-                x = attention.forward(x);
+                x = attention.forward(x, context);
             }
             x = resnet.forward(x, time.cloned());
         }
