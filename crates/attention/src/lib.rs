@@ -13,4 +13,6 @@ pub mod softmax;
 
 pub use joint::{ContextOutput, JointAttention, JointAttentionConfig};
 pub use kiln_backend::ops::{AttentionOptions, Causality};
-pub use softmax::{MultiHeadAttention, MultiHeadAttentionConfig, ProjectionBias, QkNorm, multi_head};
+pub use softmax::{
+    MultiHeadAttention, MultiHeadAttentionConfig, ProjectionBias, QkNorm, ScorePrecision, multi_head,
+};

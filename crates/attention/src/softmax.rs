@@ -10,7 +10,7 @@
 use burn::config::Config;
 use burn::module::Module;
 use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig, RmsNorm, RmsNormConfig};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 use kiln_backend::ops::{AttentionOptions, scaled_dot_product_attention};
 use serde::{Deserialize, Serialize};
 
@@ -73,6 +73,16 @@ pub enum QkNorm {
     LayerNorm,
 }
 
+/// The type that the scores `q k^T` are computed in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ScorePrecision {
+    /// That of the layer.
+    #[default]
+    Same,
+    /// f32: for layers in f16 whose scores would not fit, as Stable Diffusion 2.1's (diffusers: `upcast_attention`).
+    F32,
+}
+
 /// A norm over the channels of a head.
 #[derive(Module, Debug)]
 pub enum HeadNorm {
@@ -127,6 +137,9 @@ pub struct MultiHeadAttentionConfig {
     /// Added to the variance in that norm.
     #[config(default = 1e-6)]
     pub eps: f64,
+    /// Type that scores are computed in.
+    #[config(default = "ScorePrecision::Same")]
+    pub precision: ScorePrecision,
 }
 
 /// Softmax attention with its projections; see the [module](self).
@@ -140,6 +153,8 @@ pub struct MultiHeadAttention {
     // A list of one, since diffusers keeps a dropout beside it: its name is `to_out.0`.
     to_out: Vec<Linear>,
     heads: usize,
+    #[module(skip)]
+    precision: ScorePrecision,
 }
 
 impl MultiHeadAttentionConfig {
@@ -158,6 +173,7 @@ impl MultiHeadAttentionConfig {
             to_v: projection(context),
             to_out: vec![LinearConfig::new(inner, self.query_dim).init(device)],
             heads: self.heads,
+            precision: self.precision,
         }
     }
 }
@@ -175,7 +191,14 @@ impl MultiHeadAttention {
             Some(norm) => norm.forward(x),
             None => x,
         };
-        let y = scaled_dot_product_attention(norm(&self.norm_q, q), norm(&self.norm_k, k), v, options);
+        let dtype = q.dtype();
+        let wide = |x: Tensor<4>| match self.precision {
+            ScorePrecision::Same => x,
+            ScorePrecision::F32 => x.cast(DType::F32),
+        };
+        let (q, k) = (norm(&self.norm_q, q), norm(&self.norm_k, k));
+        let options = AttentionOptions { mask: options.mask.map(wide), ..options };
+        let y = scaled_dot_product_attention(wide(q), wide(k), wide(v), options).cast(dtype);
         self.to_out.iter().fold(join(y), |y, layer| layer.forward(y))
     }
 }

@@ -2,6 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
+use kiln_attention::ScorePrecision;
 use serde::{Deserialize, Serialize};
 
 use crate::added_context::{AddedContextAttention, AddedContextAttentionConfig, ContextNorm};
@@ -33,6 +34,8 @@ pub enum StageAttention {
         projection: PixelProjection,
         /// What the first attention of a block attends to.
         first: FirstAttention,
+        /// Type that the scores of attention are computed in.
+        precision: ScorePrecision,
     },
     /// An [`AddedContextAttention`].
     AddedContext {
@@ -88,7 +91,7 @@ impl StageAttention {
                     .with_rescale_output_factor(place.rescale_output_factor)
                     .init(device),
             ),
-            Self::Transformer { heads, context_dim, depths, projection, first } => {
+            Self::Transformer { heads, context_dim, depths, projection, first, precision } => {
                 let depth = *depths.get(layer).expect("a depth for each of the stage's residual blocks");
                 StageAttentionLayer::Transformer(
                     SpatialTransformerConfig::new(place.channels, *heads, *context_dim)
@@ -96,6 +99,7 @@ impl StageAttention {
                         .with_groups(place.groups)
                         .with_projection(*projection)
                         .with_first(*first)
+                        .with_precision(*precision)
                         .init(device),
                 )
             }

@@ -16,7 +16,7 @@ use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
-use kiln_attention::{AttentionOptions, MultiHeadAttention, MultiHeadAttentionConfig};
+use kiln_attention::{AttentionOptions, MultiHeadAttention, MultiHeadAttentionConfig, ScorePrecision};
 use kiln_backend::ops::Activation;
 use serde::{Deserialize, Serialize};
 
@@ -110,6 +110,9 @@ pub struct SpatialTransformerConfig {
     /// What the first attention of a block attends to.
     #[config(default = "FirstAttention::Pixels")]
     pub first: FirstAttention,
+    /// Type that the scores of attention are computed in.
+    #[config(default = "ScorePrecision::Same")]
+    pub precision: ScorePrecision,
 }
 
 #[derive(Module, Debug)]
@@ -160,6 +163,7 @@ impl SpatialTransformerConfig {
         let attention = |context_dim| {
             MultiHeadAttentionConfig::new(width, self.heads, width / self.heads)
                 .with_context_dim(context_dim)
+                .with_precision(self.precision)
                 .init(device)
         };
         TransformerBlock {
