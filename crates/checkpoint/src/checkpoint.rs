@@ -1,16 +1,17 @@
-//! A safetensors file, open for reading.
+//! Named tensors, wherever they are stored; open for reading.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use burn::tensor::{BoolStore, DType, TensorData};
+use burn::tensor::TensorData;
 use safetensors::Dtype;
 
-use crate::CheckpointError;
-use crate::header::{Entry, Header};
+use crate::entry::Entry;
+use crate::header::Header;
 use crate::source::Source;
+use crate::{CheckpointError, View};
 
 /// What a file says of one tensor.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,15 +22,16 @@ pub struct TensorInfo<'a> {
     pub shape: &'a [usize],
 }
 
-/// A safetensors file whose header has been checked; tensors are read when asked for.
+/// Named tensors of one file or several, whose headers have been checked; a tensor is read when it is asked for.
 #[derive(Clone, Debug)]
 pub struct Checkpoint {
-    pub(crate) source: Arc<Source>,
-    header: Header,
+    label: String,
+    metadata: BTreeMap<String, String>,
+    entries: BTreeMap<String, Arc<Entry>>,
 }
 
 impl Checkpoint {
-    /// Open a file and check its header.
+    /// Open a file, map it into memory and check its header.
     ///
     /// # Errors
     ///
@@ -47,27 +49,54 @@ impl Checkpoint {
         Self::from_source(Source::memory(bytes.into()))
     }
 
-    fn from_source(source: Source) -> Result<Self, CheckpointError> {
+    pub(crate) fn from_source(source: Source) -> Result<Self, CheckpointError> {
+        let source = Arc::new(source);
         let header = Header::read(&source)?;
-        Ok(Self { source: Arc::new(source), header })
+        let entries = header.entries.into_iter().map(|(name, entry)| (name, Arc::new(entry))).collect();
+        Ok(Self { label: source.label().to_owned(), metadata: header.metadata, entries })
+    }
+
+    /// Several checkpoints as one: the shards of a model. `label` names them all in errors; notes are those of the first
+    /// that has them.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckpointError::Entry`] for a tensor that two of them hold.
+    pub fn merge(
+        label: impl Into<String>,
+        parts: impl IntoIterator<Item = Self>,
+    ) -> Result<Self, CheckpointError> {
+        let mut merged = Self { label: label.into(), metadata: BTreeMap::new(), entries: BTreeMap::new() };
+        for part in parts {
+            for (key, value) in part.metadata {
+                merged.metadata.entry(key).or_insert(value);
+            }
+            for (name, entry) in part.entries {
+                if let Some(other) = merged.entries.get(&name) {
+                    let reason = format!("is in {} too", other.file());
+                    return Err(CheckpointError::Entry { file: part.label, tensor: name, reason });
+                }
+                merged.entries.insert(name, entry);
+            }
+        }
+        Ok(merged)
     }
 
     /// The file's path, or a note that it is bytes in memory; as in errors.
     #[must_use]
     pub fn label(&self) -> &str {
-        self.source.label()
+        &self.label
     }
 
     /// Notes beside the tensors (`__metadata__`).
     #[must_use]
     pub fn metadata(&self) -> &BTreeMap<String, String> {
-        &self.header.metadata
+        &self.metadata
     }
 
     /// Every tensor's name, type and shape, by name.
     pub fn tensors(&self) -> impl Iterator<Item = (&str, TensorInfo<'_>)> {
-        self.header
-            .entries
+        self.entries
             .iter()
             .map(|(name, entry)| (name.as_str(), TensorInfo { dtype: entry.dtype, shape: &entry.shape }))
     }
@@ -75,7 +104,7 @@ impl Checkpoint {
     /// Type and shape of one tensor, if it is there.
     #[must_use]
     pub fn info(&self, name: &str) -> Option<TensorInfo<'_>> {
-        let entry = self.header.entries.get(name)?;
+        let entry = self.entries.get(name)?;
         Some(TensorInfo { dtype: entry.dtype, shape: &entry.shape })
     }
 
@@ -83,82 +112,50 @@ impl Checkpoint {
     #[must_use]
     pub fn part(&self, prefix: &str) -> Self {
         let entries = self
-            .header
             .entries
             .iter()
-            .filter_map(|(name, entry)| Some((name.strip_prefix(prefix)?.to_owned(), entry.clone())))
-            .collect();
-        Self {
-            source: Arc::clone(&self.source),
-            header: Header { metadata: self.header.metadata.clone(), entries },
+            .filter_map(|(name, entry)| Some((name.strip_prefix(prefix)?.to_owned(), Arc::clone(entry))));
+        Self { label: self.label.clone(), metadata: self.metadata.clone(), entries: entries.collect() }
+    }
+
+    /// Exactly these tensors, each made of a stored one as its [`View`] says; nothing is read or copied now.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckpointError::Missing`] if there is no such stored tensor, [`CheckpointError::Entry`] if it has no such rows or
+    /// can't be laid out as asked, or if two views have one name.
+    pub fn view(&self, views: Vec<View>) -> Result<Self, CheckpointError> {
+        let mut entries = BTreeMap::new();
+        for view in views {
+            let stored = self.entry(&view.source)?;
+            let fail = |reason| CheckpointError::Entry {
+                file: stored.file().to_owned(),
+                tensor: view.name.clone(),
+                reason,
+            };
+            let entry = stored.seen_through(&view).map_err(|reason| fail(format!("would be {reason}")))?;
+            if entries.contains_key(&view.name) {
+                return Err(fail("two tensors of the file would be called so".to_owned()));
+            }
+            entries.insert(view.name, Arc::new(entry));
         }
+        Ok(Self { label: self.label.clone(), metadata: self.metadata.clone(), entries })
     }
 
     /// Read one tensor as it is stored.
     ///
     /// # Errors
     ///
-    /// If there is none of that name, its type is none of Burn's (8-bit floats and smaller), a bool is neither 0 nor 1, or
-    /// the file can't be read.
+    /// If there is none of that name, its type is none of Burn's (8-bit floats and smaller), or a bool is neither 0 nor 1.
     pub fn tensor(&self, name: &str) -> Result<TensorData, CheckpointError> {
-        let entry = self.entry(name)?;
-        let dtype = self.burn_dtype(name, entry.dtype)?;
-        read_entry(&self.source, name, entry, dtype)
+        self.entry(name)?.read(name)
     }
 
-    pub(crate) fn entry(&self, name: &str) -> Result<&Entry, CheckpointError> {
-        self.header.entries.get(name).ok_or_else(|| CheckpointError::Missing {
+    pub(crate) fn entry(&self, name: &str) -> Result<&Arc<Entry>, CheckpointError> {
+        self.entries.get(name).ok_or_else(|| CheckpointError::Missing {
             file: self.label().to_owned(),
             tensor: name.to_owned(),
             others: 0,
         })
     }
-
-    pub(crate) fn burn_dtype(&self, name: &str, dtype: Dtype) -> Result<DType, CheckpointError> {
-        burn_dtype(dtype).ok_or_else(|| CheckpointError::DType {
-            file: self.label().to_owned(),
-            tensor: name.to_owned(),
-            expected: "a float of 16 bits or more, an integer or a bool",
-            found: dtype,
-        })
-    }
-}
-
-/// Read the tensor `name`, whose place has been checked, as numbers of `dtype`.
-pub(crate) fn read_entry(
-    source: &Source,
-    name: &str,
-    entry: &Entry,
-    dtype: DType,
-) -> Result<TensorData, CheckpointError> {
-    let bytes = source.read(entry.start, entry.len)?;
-    // Rust's bool has two values; any other byte in its place is not to be looked at as one.
-    if dtype.is_bool() && bytes.iter().any(|&byte| byte > 1) {
-        return Err(CheckpointError::Entry {
-            file: source.label().to_owned(),
-            tensor: name.to_owned(),
-            reason: "a BOOL is neither 0 nor 1".to_owned(),
-        });
-    }
-    Ok(TensorData::from_bytes_vec(bytes, entry.shape.clone(), dtype))
-}
-
-/// Burn's name for a stored type, where it has one.
-fn burn_dtype(dtype: Dtype) -> Option<DType> {
-    Some(match dtype {
-        Dtype::BOOL => DType::Bool(BoolStore::Native),
-        Dtype::U8 => DType::U8,
-        Dtype::I8 => DType::I8,
-        Dtype::U16 => DType::U16,
-        Dtype::I16 => DType::I16,
-        Dtype::U32 => DType::U32,
-        Dtype::I32 => DType::I32,
-        Dtype::U64 => DType::U64,
-        Dtype::I64 => DType::I64,
-        Dtype::F16 => DType::F16,
-        Dtype::BF16 => DType::BF16,
-        Dtype::F32 => DType::F32,
-        Dtype::F64 => DType::F64,
-        _ => return None,
-    })
 }

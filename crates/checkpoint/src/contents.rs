@@ -1,9 +1,11 @@
 //! What a path holds: one network, or a pipeline of several, wherever and in whatever layout they are stored.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use crate::Checkpoint;
+use burn::tensor::Device;
+
+use crate::{Checkpoint, CheckpointError, Pretrained, View, config, folder};
 
 /// One network: its `config.json` and its weights, under the names of diffusers or transformers.
 #[derive(Clone, Debug)]
@@ -12,6 +14,8 @@ pub struct StoredModel {
     pub config: String,
     /// Its weights.
     pub weights: Checkpoint,
+    /// Where the config comes from, as errors name it: its own file, or that of the weights whose keys it was read off.
+    pub origin: String,
 }
 
 /// The parts of a pipeline.
@@ -37,4 +41,114 @@ pub enum Contents {
     Scheduler(String),
     /// Tensors of no layout that is known here.
     Tensors(Checkpoint),
+}
+
+/// Which of several files is taken.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OpenOptions {
+    /// The variant of the weights, as in `model.fp16.safetensors`; without one, those of no variant are taken, and any
+    /// variant only where there is nothing else.
+    pub variant: Option<String>,
+}
+
+impl Contents {
+    /// What is at `path`: a folder of a model, a pipeline or a scheduler, or one file of weights. Which format and layout a
+    /// file has is read off its content. Headers are checked now; no tensor is read.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckpointError`], if it is none of these or any file of it is not what it says.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, CheckpointError> {
+        Self::open_with(path, &OpenOptions::default())
+    }
+
+    /// As [`open`](Self::open), with a choice.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open), and if there are no weights of the variant asked for.
+    pub fn open_with(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Self, CheckpointError> {
+        let path = path.as_ref();
+        if path.is_dir() { folder::open(path, options) } else { Self::of(Checkpoint::open(path)?) }
+    }
+
+    /// What the tensors of one file are, by their names.
+    pub(crate) fn of(weights: Checkpoint) -> Result<Self, CheckpointError> {
+        Ok(Self::Tensors(weights))
+    }
+}
+
+impl StoredModel {
+    /// A network whose config was read off the keys of its weights.
+    #[must_use]
+    pub fn new(config: String, weights: Checkpoint) -> Self {
+        let origin = weights.label().to_owned();
+        Self { config, weights, origin }
+    }
+
+    /// The class that the config names, if it does.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckpointError::Config`], if the config is no JSON object.
+    pub fn class(&self) -> Result<Option<String>, CheckpointError> {
+        config::class_of(&self.config).map_err(|source| self.config_error(source))
+    }
+
+    /// The file of the weights, or the index of several; as in errors.
+    #[must_use]
+    pub fn label(&self) -> &str {
+        self.weights.label()
+    }
+
+    /// The network with its weights, in the device's float type. No weight is drawn, and the file is read tensor by tensor.
+    ///
+    /// Tensors of the file that the network has no use for and that formats are known to carry (`position_ids`,
+    /// `num_batches_tracked`, a training's moving average, a schedule's tables) are passed over; any other is a warning, and
+    /// so are weights that are not finite.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckpointError::Config`], and those of [`Checkpoint::load_into`].
+    pub fn load<M: Pretrained>(&self, device: &Device) -> Result<M, CheckpointError> {
+        let module = M::from_config(&self.config, device).map_err(|source| self.config_error(source))?;
+        let renamed = self.weights.tensors().map(|(name, _)| {
+            let today = M::rename(name).unwrap_or_else(|| name.to_owned());
+            View::renamed(today, name)
+        });
+        let loaded = self.weights.view(renamed.collect())?.load_into(module)?;
+        for tensor in loaded.surplus.iter().filter(|name| !is_known_surplus(name)) {
+            tracing::warn!("{}: tensor `{tensor}` is not part of the network", self.label());
+        }
+        Ok(loaded.module)
+    }
+
+    fn config_error(&self, source: crate::ConfigError) -> CheckpointError {
+        CheckpointError::Config { file: self.origin.clone(), source }
+    }
+}
+
+/// Whether formats are known to carry a tensor of this name beside what a network needs.
+fn is_known_surplus(name: &str) -> bool {
+    /// Buffers that PyTorch modules register and never learn.
+    const LAST: &[&str] = &["position_ids", "num_batches_tracked"];
+    /// A schedule's tables, in files that hold a whole diffusion model or a scheduler.
+    const SCHEDULE: &[&str] = &[
+        "betas",
+        "alphas_cumprod",
+        "alphas_cumprod_prev",
+        "sqrt_alphas_cumprod",
+        "sqrt_one_minus_alphas_cumprod",
+        "log_one_minus_alphas_cumprod",
+        "sqrt_recip_alphas_cumprod",
+        "sqrt_recipm1_alphas_cumprod",
+        "posterior_variance",
+        "posterior_log_variance_clipped",
+        "posterior_mean_coef1",
+        "posterior_mean_coef2",
+        "lvlb_weights",
+        "logvar",
+    ];
+    let last = name.rsplit('.').next().unwrap_or(name);
+    LAST.contains(&last) || SCHEDULE.contains(&name) || name.starts_with("model_ema.")
 }

@@ -5,6 +5,8 @@ use std::io;
 use safetensors::Dtype;
 use thiserror::Error;
 
+use crate::ConfigError;
+
 /// A model file that can't be read, can't be written, or does not fit the module. `file` is its path, or says that it is
 /// bytes in memory.
 #[derive(Debug, Error)]
@@ -100,6 +102,49 @@ pub enum CheckpointError {
         tensor: String,
         /// Why not.
         reason: String,
+    },
+    /// A config that no network can be built from.
+    #[error("{file}: {source}")]
+    Config {
+        /// The file that the config is in.
+        file: String,
+        /// What is wrong with it.
+        source: ConfigError,
+    },
+    /// A folder that holds no model, or not all of one.
+    #[error("{folder}: {reason}")]
+    Folder {
+        /// The folder.
+        folder: String,
+        /// What it lacks, and what it may hold.
+        reason: String,
+    },
+    /// An index (`model_index.json`, `*.index.json`) that contradicts itself or its folder.
+    #[error("{file}: {reason}")]
+    Index {
+        /// The index.
+        file: String,
+        /// What is wrong with it; names the tensor, if it is about one.
+        reason: String,
+    },
+    /// A file that is no PyTorch file as `torch.save` writes them, or that lies about itself.
+    #[error("{file}: not a PyTorch file that can be read: {reason}")]
+    PyTorch {
+        /// The file.
+        file: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A pickle that asks for more than tensors. Nothing in a file is executed.
+    #[error(
+        "{file}: its pickle asks to run `{asks}`, and nothing in a file is run; save the state dict alone, or convert it \
+         to safetensors"
+    )]
+    Executes {
+        /// The file.
+        file: String,
+        /// What it asks for: a Python function or class.
+        asks: String,
     },
 }
 

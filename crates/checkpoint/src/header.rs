@@ -10,30 +10,25 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use safetensors::Dtype;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
 
 use crate::CheckpointError;
+use crate::entry::Entry;
 use crate::source::Source;
 
 /// Longest header that the format allows.
 const MAX_HEADER: u64 = 100_000_000;
+/// A file has no more tensors than this, nor notes beside them: each costs more memory than its place in the header.
+/// The largest models published have a hundred thousand.
+pub(crate) const MAX_TENSORS: usize = 1 << 17;
 /// A tensor has no more dimensions than this: a list of a million of them is an attack on memory, not a shape.
 const MAX_RANK: usize = 16;
 const LENGTH_BYTES: u64 = 8;
 const METADATA: &str = "__metadata__";
-
-/// A tensor's place in the file.
-#[derive(Clone, Debug)]
-pub(crate) struct Entry {
-    pub(crate) dtype: Dtype,
-    pub(crate) shape: Vec<usize>,
-    /// From the start of the file.
-    pub(crate) start: u64,
-    pub(crate) len: usize,
-}
 
 /// A header whose every entry lies in the file.
 #[derive(Clone, Debug, Default)]
@@ -43,14 +38,12 @@ pub(crate) struct Header {
 }
 
 impl Header {
-    pub(crate) fn read(source: &Source) -> Result<Self, CheckpointError> {
+    pub(crate) fn read(source: &Arc<Source>) -> Result<Self, CheckpointError> {
         let file = || source.label().to_owned();
         let truncated = |expected| CheckpointError::Truncated { file: file(), expected, found: source.len() };
-        if source.len() < LENGTH_BYTES {
+        let Some(length) = source.bytes().first_chunk().copied().map(u64::from_le_bytes) else {
             return Err(truncated(LENGTH_BYTES));
-        }
-        let length: [u8; 8] = source.read(0, 8)?.try_into().map_err(|_| truncated(LENGTH_BYTES))?;
-        let length = u64::from_le_bytes(length);
+        };
         if length > MAX_HEADER {
             let reason = format!("its header would be {length} bytes long, the format allows {MAX_HEADER}");
             return Err(CheckpointError::Header { file: file(), reason });
@@ -59,12 +52,11 @@ impl Header {
         if data_start > source.len() {
             return Err(truncated(data_start));
         }
-        let text = source.read(LENGTH_BYTES, length as usize)?;
-        let raw = parse(&text).map_err(|Refused { tensor, reason }| match tensor {
+        let text = source.get(LENGTH_BYTES, length as usize).ok_or_else(|| truncated(data_start))?;
+        let raw = parse(text).map_err(|Refused { tensor, reason }| match tensor {
             Some(tensor) => CheckpointError::Entry { file: file(), tensor, reason },
             None => CheckpointError::Header { file: file(), reason },
         })?;
-        drop(text);
         let entries = place(raw.tensors, data_start, source)?;
         Ok(Self { metadata: raw.metadata, entries })
     }
@@ -74,7 +66,7 @@ impl Header {
 fn place(
     tensors: BTreeMap<String, RawEntry>,
     data_start: u64,
-    source: &Source,
+    source: &Arc<Source>,
 ) -> Result<BTreeMap<String, Entry>, CheckpointError> {
     let mut by_offset: Vec<_> = tensors.into_iter().collect();
     by_offset.sort_by(|(left_name, left), (right_name, right)| {
@@ -119,7 +111,7 @@ fn place(
             return fail(format!("{len} bytes are more than this machine can address"));
         };
         let start = file_end - len as u64;
-        entries.insert(tensor, Entry { dtype: raw.dtype, shape: raw.shape.0, start, len });
+        entries.insert(tensor, Entry::stored(raw.dtype, raw.shape.0, source, start, len));
         position = end;
     }
     let surplus = source.len() - data_start - position;
@@ -220,6 +212,9 @@ impl<'de> Visitor<'de> for HeaderSeed<'_> {
             }
             *self.at = Some(name.clone());
             let entry = map.next_value()?;
+            if header.tensors.len() == MAX_TENSORS {
+                return Err(A::Error::custom(format!("more than {MAX_TENSORS} tensors")));
+            }
             if header.tensors.insert(name, entry).is_some() {
                 return Err(A::Error::custom("named twice"));
             }

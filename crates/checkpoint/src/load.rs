@@ -11,7 +11,6 @@ use burn::store::{
 };
 use burn::tensor::{Bool, BoolStore, DType, Int, Shape, Tensor};
 
-use crate::checkpoint::read_entry;
 use crate::{Checkpoint, CheckpointError};
 
 /// A module with its parameters from a file.
@@ -99,7 +98,7 @@ impl Checkpoint {
                     found: entry.shape.clone(),
                 });
             }
-            let stored = self.burn_dtype(&parameter.name, entry.dtype)?;
+            let stored = entry.burn_dtype(&parameter.name)?;
             let (expected, fits) = match parameter.dtype {
                 DType::Bool(_) => ("a bool", stored.is_bool() || stored == DType::U8),
                 dtype if dtype.is_float() => ("a float", stored.is_float()),
@@ -119,13 +118,12 @@ impl Checkpoint {
 
     /// The tensor as burn-store passes it on: read when its turn comes.
     fn deferred(&self, name: &str) -> Result<PackTensor, CheckpointError> {
-        let entry = self.entry(name)?.clone();
-        let dtype = self.burn_dtype(name, entry.dtype)?;
-        let source = Arc::clone(&self.source);
+        let entry = Arc::clone(self.entry(name)?);
+        let dtype = entry.burn_dtype(name)?;
         let shape = Shape::from(entry.shape.clone());
         let tensor = name.to_owned();
         Ok(bridge::deferred(name.to_owned(), dtype, shape, None, move || {
-            read_entry(&source, &tensor, &entry, dtype).map_err(|error| PackError::IoError(error.to_string()))
+            entry.read(&tensor).map_err(|error| PackError::IoError(error.to_string()))
         }))
     }
 

@@ -1,10 +1,11 @@
-//! Where a checkpoint's bytes are: in memory, or in an open file that is read range by range.
+//! Where a checkpoint's bytes are: in memory, or in a file that is mapped into it.
 
 use std::borrow::Cow;
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+
+use memmap2::Mmap;
 
 use crate::CheckpointError;
 
@@ -12,15 +13,13 @@ use crate::CheckpointError;
 #[derive(Debug)]
 pub(crate) struct Source {
     label: String,
-    len: u64,
     place: Place,
 }
 
 #[derive(Debug)]
 enum Place {
     Memory(Cow<'static, [u8]>),
-    // Positioned reads in place of a memory map: a file that shrinks under us is an error here, and a signal there.
-    File(Mutex<File>),
+    Mapped { map: Mmap, file: File },
 }
 
 impl Source {
@@ -35,11 +34,15 @@ impl Source {
         if metadata.is_dir() {
             return Err(io("read")(io::Error::from(io::ErrorKind::IsADirectory)));
         }
-        Ok(Self { label, len: metadata.len(), place: Place::File(Mutex::new(file)) })
+        if metadata.len() == 0 {
+            return Ok(Self { label, place: Place::Memory(Cow::Borrowed(&[])) });
+        }
+        let map = map(&file).map_err(io("map"))?;
+        Ok(Self { label, place: Place::Mapped { map, file } })
     }
 
     pub(crate) fn memory(bytes: Cow<'static, [u8]>) -> Self {
-        Self { label: "bytes in memory".to_owned(), len: bytes.len() as u64, place: Place::Memory(bytes) }
+        Self { label: "bytes in memory".to_owned(), place: Place::Memory(bytes) }
     }
 
     pub(crate) fn label(&self) -> &str {
@@ -47,33 +50,41 @@ impl Source {
     }
 
     pub(crate) fn len(&self) -> u64 {
-        self.len
+        self.bytes().len() as u64
     }
 
-    /// The `len` bytes from `start`, which the caller has checked to lie within the source.
-    pub(crate) fn read(&self, start: u64, len: usize) -> Result<Vec<u8>, CheckpointError> {
-        self.try_read(start, len).map_err(|source| CheckpointError::Io {
-            file: self.label.clone(),
-            action: "read",
-            source,
-        })
-    }
-
-    fn try_read(&self, start: u64, len: usize) -> io::Result<Vec<u8>> {
+    pub(crate) fn bytes(&self) -> &[u8] {
         match &self.place {
-            Place::Memory(bytes) => usize::try_from(start)
-                .ok()
-                .and_then(|start| bytes.get(start..start.checked_add(len)?))
-                .map(<[u8]>::to_vec)
-                .ok_or_else(|| io::ErrorKind::UnexpectedEof.into()),
-            Place::File(file) => {
-                let mut bytes = Vec::new();
-                bytes.try_reserve_exact(len).map_err(|_| io::ErrorKind::OutOfMemory)?;
-                let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
-                file.seek(SeekFrom::Start(start))?;
-                (&mut *file).take(len as u64).read_to_end(&mut bytes)?;
-                if bytes.len() == len { Ok(bytes) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
-            }
+            Place::Memory(bytes) => bytes,
+            Place::Mapped { map, .. } => map,
         }
     }
+
+    /// Whether a mapped file is still as long as it was: reading past its end is not an error of this process but its end.
+    /// This does not help against a file cut while it is read.
+    pub(crate) fn check_whole(&self) -> Result<(), CheckpointError> {
+        let Place::Mapped { map, file } = &self.place else { return Ok(()) };
+        let found = file.metadata().map_or(0, |metadata| metadata.len());
+        let expected = map.len() as u64;
+        if found < expected {
+            return Err(CheckpointError::Truncated { file: self.label.clone(), expected, found });
+        }
+        Ok(())
+    }
+
+    /// The `len` bytes from `start`, if there are so many.
+    pub(crate) fn get(&self, start: u64, len: usize) -> Option<&[u8]> {
+        let start = usize::try_from(start).ok()?;
+        self.bytes().get(start..start.checked_add(len)?)
+    }
+}
+
+#[allow(unsafe_code, reason = "a memory map is a promise that the file stays, which only its owner can keep")]
+fn map(file: &File) -> io::Result<Mmap> {
+    // SAFETY: the map is read-only and private to this process, it is only ever seen as `&[u8]`, and no byte of it is
+    // trusted: header, offsets and pickles are copied into checked structures, numbers are copied into tensors, where every
+    // bit pattern is a number. What a map can't promise is that no other process writes to the file meanwhile: another
+    // value would then be read, and after a truncation the system ends the process (SIGBUS), as the crate's docs say;
+    // `check_whole` sees it coming where it can.
+    unsafe { Mmap::map(file) }
 }
