@@ -87,16 +87,17 @@ impl SD3Transformer2DConfig {
     ///
     /// [`ConfigError::Inconsistent`] with the field to change.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        above_zero(&[
+        let fields = [
             ("patch_size", self.patch_size),
             ("in_channels", self.in_channels),
-            ("num_layers", self.num_layers),
             ("attention_head_dim", self.attention_head_dim),
             ("num_attention_heads", self.num_attention_heads),
             ("joint_attention_dim", self.joint_attention_dim),
             ("pooled_projection_dim", self.pooled_projection_dim),
             ("out_channels", self.out_channels.unwrap_or(1)),
-        ])?;
+            ("pos_embed_max_size", self.pos_embed_max_size.unwrap_or(1)),
+        ];
+        sizes(self.num_layers, &fields)?;
         matches_channels(self.caption_projection_dim, self.channels())?;
         known_qk_norm(self.qk_norm)?;
         positions(self.sample_size, self.patch_size, self.pos_embed_max_size, self.channels())?;
@@ -104,16 +105,26 @@ impl SD3Transformer2DConfig {
     }
 }
 
-/// The checks that a control network's config shares.
+/// Larger numbers than in any network: what a config may ask for stays countable.
+const LARGEST: usize = 1 << 20;
+/// More blocks than in any network.
+const MOST_LAYERS: usize = 1 << 10;
+
+/// That every size is one that a network can have, and so is the number of blocks; a control network's config shares this.
 ///
 /// # Errors
 ///
-/// [`ConfigError::Inconsistent`] with the first of `fields` that is 0.
-pub fn above_zero(fields: &[(&'static str, usize)]) -> Result<(), ConfigError> {
-    match fields.iter().find(|(_, value)| *value == 0) {
-        Some((field, _)) => Err(ConfigError::Inconsistent { field, reason: "is 0".to_owned() }),
-        None => Ok(()),
+/// [`ConfigError::Inconsistent`] with the first field that is 0, or absurdly large.
+pub fn sizes(num_layers: usize, fields: &[(&'static str, usize)]) -> Result<(), ConfigError> {
+    let layers = ("num_layers", num_layers, MOST_LAYERS);
+    let all = fields.iter().map(|&(field, value)| (field, value, LARGEST)).chain([layers]);
+    for (field, value, most) in all {
+        if !(1..=most).contains(&value) {
+            let reason = format!("is {value}; expected 1 to {most}");
+            return Err(ConfigError::Inconsistent { field, reason });
+        }
     }
+    Ok(())
 }
 
 /// That the prompt's states have as many channels as the tokens that they meet.
@@ -148,7 +159,7 @@ pub fn known_qk_norm(qk_norm: Option<QkNorm>) -> Result<(), ConfigError> {
 ///
 /// # Errors
 ///
-/// [`ConfigError::Inconsistent`] if they come to nothing, or to more than can be counted.
+/// [`ConfigError::Inconsistent`] if the channels can't hold them, or a picture trained on had no patch.
 pub fn positions(
     sample_size: usize,
     patch_size: usize,
@@ -164,12 +175,8 @@ pub fn positions(
     if base == 0 {
         return fail("sample_size", format!("is {sample_size}: less than a patch of {patch_size}"));
     }
-    match pos_embed_max_size {
-        None => Ok(PatchPositions::Computed { base }),
-        Some(0) => fail("pos_embed_max_size", "is 0".to_owned()),
-        Some(side) => match side.checked_mul(side).and_then(|n| n.checked_mul(channels.checked_mul(8)?)) {
-            Some(_) => Ok(PatchPositions::Table { side, base }),
-            None => fail("pos_embed_max_size", format!("is {side}: more than memory can hold")),
-        },
-    }
+    Ok(match pos_embed_max_size {
+        None => PatchPositions::Computed { base },
+        Some(side) => PatchPositions::Table { side, base },
+    })
 }

@@ -9,6 +9,7 @@
 
 use burn::config::Config;
 use burn::module::{Module, Param, ParamId};
+use burn::nn::Initializer;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::tensor::{Device, Tensor};
 use kiln_attention::positions::{centred, sincos_2d};
@@ -75,6 +76,8 @@ pub struct PatchEmbeddingConfig {
     pub patch: usize,
     /// How a patch learns where it is.
     pub positions: PatchPositions,
+    /// How the projection starts; PyTorch's default if not given.
+    pub initializer: Option<Initializer>,
 }
 
 /// A latent as tokens; see the [module](self).
@@ -89,7 +92,7 @@ pub struct PatchEmbedding {
 }
 
 impl PatchEmbeddingConfig {
-    /// The projection with PyTorch's default initialisation on `device`; the table is computed when first used, unless a
+    /// The projection on `device`; the table is computed when first used, unless a
     /// file gives it.
     #[must_use]
     pub fn init(&self, device: &Device) -> PatchEmbedding {
@@ -105,12 +108,12 @@ impl PatchEmbeddingConfig {
             }
         };
         let sides = [self.patch, self.patch];
-        PatchEmbedding {
-            proj: Conv2dConfig::new([self.in_channels, self.channels], sides).with_stride(sides).init(device),
-            pos_embed,
-            patch: self.patch,
-            positions: self.positions,
-        }
+        let proj = Conv2dConfig::new([self.in_channels, self.channels], sides).with_stride(sides);
+        let proj = match &self.initializer {
+            Some(initializer) => proj.with_initializer(initializer.clone()),
+            None => proj,
+        };
+        PatchEmbedding { proj: proj.init(device), pos_embed, patch: self.patch, positions: self.positions }
     }
 }
 
