@@ -33,6 +33,8 @@ mod entry;
 mod error;
 mod folder;
 mod header;
+#[cfg(feature = "hub")]
+pub mod hub;
 mod load;
 mod pretrained;
 mod save;
