@@ -9,7 +9,7 @@ use kiln_backend::noise::{NoiseKey, normal, uniform};
 
 /// Draw the weights of `module` anew from `seed`: the same bits on every backend.
 ///
-/// The distributions are PyTorch's defaults: `U(-1/sqrt(fan_in), 1/sqrt(fan_in))` for weight and bias of `Conv2d` and
+/// The distributions are PyTorch's defaults: `U(-1/sqrt(fan_in), 1/sqrt(fan_in))` for weight and bias of convolutions and
 /// `Linear`, `N(0, 1)` for `Embedding`. Other parameters (norms start at 1 and 0) keep their value. The key of parameter
 /// `i`, in the order that the module lists them, is `(seed, i, 0)`.
 #[must_use]
@@ -32,10 +32,10 @@ impl Seeder {
         let layer = self.containers.iter().rev().find(|kind| kind.starts_with("Struct:"))?.as_str();
         let weight = self.names.last()?.as_str() == "weight";
         match layer {
-            // Burn keeps a linear weight as [in, out], a convolution's as [out, in, height, width].
+            // Burn keeps a linear weight as [in, out], a convolution's as [out, in, ...].
             "Struct:Linear" if weight => self.fan_in = shape[0],
-            "Struct:Conv2d" if weight => self.fan_in = shape[1..].iter().product(),
-            "Struct:Linear" | "Struct:Conv2d" => {}
+            "Struct:Conv1d" | "Struct:Conv2d" if weight => self.fan_in = shape[1..].iter().product(),
+            "Struct:Linear" | "Struct:Conv1d" | "Struct:Conv2d" => {}
             "Struct:Embedding" => return Some(one_row(shape, |flat| normal(flat, key, device))),
             _ => return None,
         }

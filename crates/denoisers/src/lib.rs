@@ -5,14 +5,17 @@
 //!
 //! - [`unet2d`]: diffusers' `UNet2DModel`, from its own `config.json`: DDPM's U-Net, class-conditional or not.
 //! - [`sd3`]: diffusers' `SD3Transformer2DModel`: MM-DiT, the transformer of Stable Diffusion 3 and 3.5.
+//! - [`guided`]: the U-Net of OpenAI's guided diffusion and consistency models, under its own names.
 //! - [`initialise`]: the same starting weights on every backend, from a seed.
 //!
 //! Parameters carry the names and layouts that diffusers gives them, so its checkpoints load with no table of renames.
 
+pub mod guided;
 pub mod initialise;
 pub mod sd3;
 pub mod unet2d;
 
+pub use guided::{ConsistencyConfig, ConsistencyModel, GuidedUNet, GuidedUNetConfig};
 pub use initialise::seeded;
 pub use kiln_checkpoint::ConfigError;
 pub use sd3::{LatentSizeError, SD3Extras, SD3Transformer2D, SD3Transformer2DConfig};
