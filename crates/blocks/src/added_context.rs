@@ -18,9 +18,6 @@ use serde::{Deserialize, Serialize};
 use crate::normalization::{Normalization, NormalizationConfig};
 use crate::transformer::{Context, FirstAttention, pixels, tokens};
 
-/// Groups of a context's group norm, whatever the network's own number.
-const CONTEXT_GROUPS: usize = 32;
-
 /// What is done to the context before it is projected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -28,8 +25,13 @@ pub enum ContextNorm {
     /// Nothing.
     #[default]
     None,
-    /// Group norm over 32 groups of channels and all tokens.
+    /// Group norm over [`GROUPS`](Self::GROUPS) groups of channels and all tokens.
     GroupNorm,
+}
+
+impl ContextNorm {
+    /// Groups of the norm, whatever the number of groups elsewhere.
+    pub const GROUPS: usize = 32;
 }
 
 /// Configuration of an [`AddedContextAttention`].
@@ -89,7 +91,7 @@ impl AddedContextAttentionConfig {
             norm_cross: match self.context_norm {
                 ContextNorm::None => None,
                 ContextNorm::GroupNorm => {
-                    Some(NormalizationConfig::new(self.context_dim, CONTEXT_GROUPS).init(device))
+                    Some(NormalizationConfig::new(self.context_dim, ContextNorm::GROUPS).init(device))
                 }
             },
             to_q: own(),
