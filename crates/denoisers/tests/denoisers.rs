@@ -4,5 +4,9 @@
 mod config;
 #[path = "denoisers/golden.rs"]
 mod golden;
+#[path = "denoisers/guided.rs"]
+mod guided;
 #[path = "denoisers/laws.rs"]
 mod laws;
+#[path = "denoisers/sd3.rs"]
+mod sd3;
