@@ -1,8 +1,11 @@
 //! ControlNets for Burn, for Stable Diffusion's U-Nets and for SD3.
 //!
+//! - [`controlnet`]: diffusers' `ControlNetModel`, for the U-Nets of Stable Diffusion 1, 2 and XL.
 //! - [`sd3`]: diffusers' `SD3ControlNetModel`, for Stable Diffusion 3 and 3.5.
 
+pub mod controlnet;
 pub mod sd3;
 
+pub use controlnet::{Control, ControlMode, ControlNet, ControlNetConfig, multi_control};
 pub use kiln_checkpoint::ConfigError;
 pub use sd3::{SD3ControlNet, SD3ControlNetConfig};
