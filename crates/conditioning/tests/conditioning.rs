@@ -1,1 +1,4 @@
 //! The crate's integration tests, in one binary.
+
+#[path = "conditioning/sd3.rs"]
+mod sd3;
