@@ -102,3 +102,19 @@ impl SpatialAttention {
         if self.rescale_output_factor == 1.0 { y } else { y / self.rescale_output_factor }
     }
 }
+
+/// The name of today for a parameter of an attention that files from before 2023 name otherwise: `query`, `key`, `value` and
+/// `proj_attn` are `to_q`, `to_k`, `to_v` and `to_out.0` now. `None` for any other name.
+#[must_use]
+pub fn rename_deprecated(name: &str) -> Option<String> {
+    const NAMES: [(&str, &str); 4] =
+        [("query", "to_q"), ("key", "to_k"), ("value", "to_v"), ("proj_attn", "to_out.0")];
+    let (layer, parameter) = name.rsplit_once('.')?;
+    let (attention, last) = layer.rsplit_once('.')?;
+    let (list, _) = attention.rsplit_once('.')?;
+    if list.rsplit('.').next() != Some("attentions") {
+        return None;
+    }
+    let (_, today) = NAMES.iter().find(|(old, _)| *old == last)?;
+    Some(format!("{attention}.{today}.{parameter}"))
+}

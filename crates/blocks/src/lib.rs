@@ -11,11 +11,13 @@
 //! | [`transformer`] | `Transformer2DModel`, `BasicTransformerBlock` | pixels attend to themselves and to a prompt |
 //! | [`added_context`] | `Attention` in `SimpleCrossAttn` blocks | pixels attend to themselves and a prompt at once |
 //! | [`stage`] | `DownBlock2D`, `CrossAttnUpBlock2D`, `UNetMidBlock2D`, ... | one resolution of a U-Net |
+//! | [`config`] | - | fields that several configs have |
 //!
 //! None of them is called `Linear` or `GroupNorm`: readers of checkpoints tell a layer's layout by its struct's name.
 
 pub mod added_context;
 pub mod attention;
+pub mod config;
 mod convolution;
 pub mod embedding;
 pub mod feed_forward;

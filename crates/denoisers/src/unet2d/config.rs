@@ -1,32 +1,11 @@
 //! The `config.json` of a `UNet2DModel`.
 
-use kiln_backend::ops::Activation;
+use kiln_blocks::TimeScaleShift;
+pub use kiln_blocks::config::{ActivationName, SampleSize};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::ConfigError;
-use kiln_blocks::TimeScaleShift;
-
-/// Height and width of the pictures that a network was trained on; it takes others too.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum SampleSize {
-    /// One number for both.
-    Square(usize),
-    /// Height, then width.
-    Rectangle([usize; 2]),
-}
-
-impl SampleSize {
-    /// Height and width.
-    #[must_use]
-    pub fn sides(self) -> [usize; 2] {
-        match self {
-            Self::Square(side) => [side, side],
-            Self::Rectangle(sides) => sides,
-        }
-    }
-}
 
 /// How a time becomes numbers, ahead of the two layers of the time embedding.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,27 +64,6 @@ pub enum ResampleType {
     Conv,
     /// A residual block.
     Resnet,
-}
-
-/// An activation by the name that diffusers gives it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ActivationName {
-    /// SiLU, also called swish.
-    #[default]
-    #[serde(alias = "swish")]
-    Silu,
-    /// GELU with the exact error function.
-    Gelu,
-}
-
-impl From<ActivationName> for Activation {
-    fn from(name: ActivationName) -> Self {
-        match name {
-            ActivationName::Silu => Self::Silu,
-            ActivationName::Gelu => Self::Gelu,
-        }
-    }
 }
 
 /// How a class enters, where it is not looked up in a table.

@@ -9,6 +9,7 @@ use kiln_backend::ops::Activation;
 use super::config::{
     ClassEmbedType, DownBlockType, ResampleType, TimeEmbeddingType, UNet2DConfig, UpBlockType,
 };
+use kiln_blocks::attention::rename_deprecated;
 use kiln_blocks::conv3x3;
 use kiln_blocks::convolve;
 use kiln_blocks::embedding::SineOrder;
@@ -88,6 +89,10 @@ impl Pretrained for UNet2D {
 
     fn from_config(config: &str, device: &Device) -> Result<Self, ConfigError> {
         UNet2DConfig::from_json(config)?.init(device)
+    }
+
+    fn rename(name: &str) -> Option<String> {
+        rename_deprecated(name)
     }
 }
 
