@@ -10,3 +10,5 @@ mod guided;
 mod laws;
 #[path = "denoisers/sd3.rs"]
 mod sd3;
+#[path = "denoisers/unet2d_condition.rs"]
+mod unet2d_condition;
