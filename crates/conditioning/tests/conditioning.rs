@@ -1,4 +1,6 @@
 //! The crate's integration tests, in one binary.
 
+#[path = "conditioning/controlnet.rs"]
+mod controlnet;
 #[path = "conditioning/sd3.rs"]
 mod sd3;
