@@ -11,7 +11,7 @@ use safetensors::Dtype;
 use crate::entry::Entry;
 use crate::header::Header;
 use crate::source::Source;
-use crate::{CheckpointError, View};
+use crate::{CheckpointError, View, torch};
 
 /// What a file says of one tensor.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,11 +31,13 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Open a file, map it into memory and check its header.
+    /// Open a file, safetensors or PyTorch's own, whichever its content is; map it into memory and check its header or its
+    /// pickle.
     ///
     /// # Errors
     ///
-    /// If the file can't be read, is cut short, or its header contradicts itself or the file's length.
+    /// If the file can't be read, is cut short, its header contradicts itself or the file's length, or its pickle asks for
+    /// more than tensors.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, CheckpointError> {
         Self::from_source(Source::open(path.as_ref())?)
     }
@@ -51,9 +53,15 @@ impl Checkpoint {
 
     pub(crate) fn from_source(source: Source) -> Result<Self, CheckpointError> {
         let source = Arc::new(source);
-        let header = Header::read(&source)?;
-        let entries = header.entries.into_iter().map(|(name, entry)| (name, Arc::new(entry))).collect();
-        Ok(Self { label: source.label().to_owned(), metadata: header.metadata, entries })
+        let (metadata, entries) = match torch::format(source.bytes()) {
+            Some(format) => (BTreeMap::new(), torch::read(&source, format)?),
+            None => {
+                let header = Header::read(&source)?;
+                (header.metadata, header.entries)
+            }
+        };
+        let entries = entries.into_iter().map(|(name, entry)| (name, Arc::new(entry))).collect();
+        Ok(Self { label: source.label().to_owned(), metadata, entries })
     }
 
     /// Several checkpoints as one: the shards of a model. `label` names them all in errors; notes are those of the first

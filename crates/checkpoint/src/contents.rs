@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 
-use crate::{Checkpoint, CheckpointError, Pretrained, View, config, folder};
+use crate::{Checkpoint, CheckpointError, Pretrained, View, config, folder, layout};
 
 /// One network: its `config.json` and its weights, under the names of diffusers or transformers.
 #[derive(Clone, Debug)]
@@ -27,6 +27,8 @@ pub struct StoredPipeline {
     pub models: BTreeMap<String, StoredModel>,
     /// The folders of its parts without weights: `scheduler`, `tokenizer`, ...
     pub folders: BTreeMap<String, PathBuf>,
+    /// The configs of parts that are in no folder: the scheduler that a file with a whole model was published with.
+    pub configs: BTreeMap<String, String>,
 }
 
 /// What a path holds.
@@ -74,7 +76,7 @@ impl Contents {
 
     /// What the tensors of one file are, by their names.
     pub(crate) fn of(weights: Checkpoint) -> Result<Self, CheckpointError> {
-        Ok(Self::Tensors(weights))
+        Ok(layout::recognise(&weights)?.unwrap_or(Self::Tensors(weights)))
     }
 }
 
@@ -116,7 +118,7 @@ impl StoredModel {
             let today = M::rename(name).unwrap_or_else(|| name.to_owned());
             View::renamed(today, name)
         });
-        let loaded = self.weights.view(renamed.collect())?.load_into(module)?;
+        let loaded = self.weights.view(renamed.collect())?.load_into_but(module, M::computes)?;
         for tensor in loaded.surplus.iter().filter(|name| !is_known_surplus(name)) {
             tracing::warn!("{}: tensor `{tensor}` is not part of the network", self.label());
         }
@@ -129,7 +131,7 @@ impl StoredModel {
 }
 
 /// Whether formats are known to carry a tensor of this name beside what a network needs.
-fn is_known_surplus(name: &str) -> bool {
+pub(crate) fn is_known_surplus(name: &str) -> bool {
     /// Buffers that PyTorch modules register and never learn.
     const LAST: &[&str] = &["position_ids", "num_batches_tracked"];
     /// A schedule's tables, in files that hold a whole diffusion model or a scheduler.

@@ -39,6 +39,17 @@ impl Entry {
         Self { dtype, shape, origin: Origin::Stored { source: Arc::clone(source), start, len } }
     }
 
+    /// A tensor whose elements lie `strides` apart from `start` on, all of them within the source.
+    pub(crate) fn strided(
+        dtype: Dtype,
+        shape: Vec<usize>,
+        source: &Arc<Source>,
+        start: u64,
+        strides: Vec<usize>,
+    ) -> Self {
+        Self { dtype, shape, origin: Origin::Strided { source: Arc::clone(source), start, strides } }
+    }
+
     /// The tensor that `view` shows of this one; an error says why there is none.
     pub(crate) fn seen_through(self: &Arc<Self>, view: &View) -> Result<Self, String> {
         let mut shape = self.shape.clone();

@@ -75,7 +75,7 @@ fn pipeline(folder: &Path, index: &Path, options: &OpenOptions) -> Result<Stored
             tracing::warn!("{}: part `{part}` is not in the folder", index.display());
         }
     }
-    Ok(StoredPipeline { class, models, folders })
+    Ok(StoredPipeline { class, models, folders, configs: BTreeMap::new() })
 }
 
 /// The path of `name` in `folder`, unless it leads out of it. What is there may be a link to anywhere: that is how the

@@ -35,11 +35,13 @@ mod folder;
 mod header;
 #[cfg(feature = "hub")]
 pub mod hub;
+pub mod layout;
 mod load;
 mod pretrained;
 mod save;
 mod shards;
 mod source;
+mod torch;
 mod view;
 
 pub use atomic::write_atomically;

@@ -6,10 +6,9 @@ use std::sync::Arc;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::store::burn_pack::{Error as PackError, Tensor as PackTensor};
 use burn::store::{
-    Applier, ApplyError, BurnToPyTorchAdapter, FloatCastAdapter, ModuleAdapter, ModuleContext,
-    PyTorchToBurnAdapter, bridge,
+    Applier, ApplyError, BurnToPyTorchAdapter, ModuleAdapter, ModuleContext, PyTorchToBurnAdapter, bridge,
 };
-use burn::tensor::{Bool, BoolStore, DType, Int, Shape, Tensor};
+use burn::tensor::{Bool, BoolStore, DType, Element, Int, Shape, Tensor, TensorData, bf16, f16};
 
 use crate::{Checkpoint, CheckpointError};
 
@@ -44,23 +43,38 @@ pub fn parameters<M: Module>(module: &M) -> Vec<Parameter> {
 
 impl Checkpoint {
     /// Give every parameter of `module` its value from the file, converted to the device's float type; the file may hold
-    /// F16, BF16, F32 or F64. Parameters not initialised yet are never drawn.
+    /// F16, BF16, F32 or F64. Parameters not initialised yet are never drawn. Values that are not finite are a warning.
     ///
     /// # Errors
     ///
     /// [`CheckpointError::Missing`], [`Shape`](CheckpointError::Shape) or [`DType`](CheckpointError::DType) if a parameter
     /// is not there or does not fit: found before any tensor is read. [`Io`](CheckpointError::Io) if reading fails.
     pub fn load_into<M: Module>(&self, module: M) -> Result<Loaded<M>, CheckpointError> {
-        let wanted = parameters(&module);
+        self.load_into_but(module, |_| false)
+    }
+
+    /// As [`load_into`](Self::load_into), but parameters whose name is `computed` keep their own value where the file has
+    /// none.
+    ///
+    /// # Errors
+    ///
+    /// As [`load_into`](Self::load_into).
+    pub fn load_into_but<M: Module>(
+        &self,
+        module: M,
+        computed: impl Fn(&str) -> bool,
+    ) -> Result<Loaded<M>, CheckpointError> {
+        let mut wanted = parameters(&module);
+        wanted.retain(|parameter| self.info(&parameter.name).is_some() || !computed(&parameter.name));
         self.check(&wanted)?;
         let Some(device) = module.devices().into_iter().next() else {
             // No parameters at all.
             return Ok(Loaded { module, surplus: self.surplus(&wanted) });
         };
+        let float = device.settings().float_dtype.into();
         let tensors =
-            wanted.iter().map(|parameter| self.deferred(&parameter.name)).collect::<Result<_, _>>()?;
-        let adapter = PyTorchToBurnAdapter.chain(FloatCastAdapter::to(device.settings().float_dtype.into()));
-        let mut applier = Applier::new(tensors, None, Some(Box::new(adapter)), true);
+            wanted.iter().map(|parameter| self.deferred(&parameter.name, float)).collect::<Result<_, _>>()?;
+        let mut applier = Applier::new(tensors, None, Some(Box::new(PyTorchToBurnAdapter)), true);
         let module = module.map(&mut applier);
         let result = applier.into_result();
         match result.errors.first() {
@@ -116,14 +130,24 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// The tensor as burn-store passes it on: read when its turn comes.
-    fn deferred(&self, name: &str) -> Result<PackTensor, CheckpointError> {
+    /// The tensor as burn-store passes it on: read when its turn comes, floats as `float`.
+    fn deferred(&self, name: &str, float: DType) -> Result<PackTensor, CheckpointError> {
         let entry = Arc::clone(self.entry(name)?);
-        let dtype = entry.burn_dtype(name)?;
+        let stored = entry.burn_dtype(name)?;
+        let dtype = if stored.is_float() { float } else { stored };
         let shape = Shape::from(entry.shape.clone());
         let tensor = name.to_owned();
         Ok(bridge::deferred(name.to_owned(), dtype, shape, None, move || {
-            entry.read(&tensor).map_err(|error| PackError::IoError(error.to_string()))
+            let data = entry.read(&tensor).map_err(|error| PackError::IoError(error.to_string()))?;
+            let data = data.try_cast(dtype).map_err(|error| PackError::ValidationError(error.to_string()))?;
+            if !is_finite(&data) {
+                tracing::warn!(
+                    "{}: tensor `{tensor}` holds values that are not finite as {}",
+                    entry.file(),
+                    dtype.name()
+                );
+            }
+            Ok(data)
         }))
     }
 
@@ -135,6 +159,20 @@ impl Checkpoint {
         | ApplyError::LoadError { path, .. }) = error;
         let file = self.label().to_owned();
         CheckpointError::Entry { file, tensor: path.clone(), reason: error.to_string() }
+    }
+}
+
+/// Whether no float of `data` is NaN or infinite.
+fn is_finite(data: &TensorData) -> bool {
+    fn all<F: Element>(data: &TensorData, is_finite: impl Fn(F) -> bool) -> bool {
+        data.as_slice::<F>().map_or(true, |values| values.iter().all(|&value| is_finite(value)))
+    }
+    match data.dtype() {
+        DType::F64 => all(data, f64::is_finite),
+        DType::F32 => all(data, f32::is_finite),
+        DType::F16 => all(data, f16::is_finite),
+        DType::BF16 => all(data, bf16::is_finite),
+        _ => true,
     }
 }
 

@@ -22,4 +22,9 @@ pub trait Pretrained: Module + Sized {
     fn rename(_name: &str) -> Option<String> {
         None
     }
+
+    /// Whether the network computes the tensor of this name where a file lacks it, as a table that follows a formula.
+    fn computes(_name: &str) -> bool {
+        false
+    }
 }

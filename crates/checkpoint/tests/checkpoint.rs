@@ -6,6 +6,8 @@ mod malformed;
 mod modules;
 #[path = "checkpoint/round_trip.rs"]
 mod round_trip;
+#[path = "checkpoint/torch.rs"]
+mod torch;
 
 use burn::module::{Module, Param};
 use burn::nn::conv::{Conv2d, Conv2dConfig};

@@ -98,7 +98,6 @@ fn an_entry_that_lies_is_named(
 #[case::notes_that_are_no_text(file(r#"{"__metadata__":{"step":12}}"#, 0), "not a safetensors file")]
 #[case::notes_that_are_no_map(file(r#"{"__metadata__":"x"}"#, 0), "not a safetensors file")]
 #[case::a_picture(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR".to_vec(), "not a safetensors file")]
-#[case::a_zip(b"PK\x03\x04\x14\0\x08\0\x08\0\0\0".to_vec(), "not a safetensors file")]
 #[case::text(b"{\"hello\": 1}".to_vec(), "not a safetensors file")]
 #[case::header_beyond_the_format(u64::MAX.to_le_bytes().to_vec(), "the format allows")]
 #[case::deep(file(&format!("{{\"a\":{}", "[".repeat(100_000)), 0), "tensor `a`")]
