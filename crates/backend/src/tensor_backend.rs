@@ -68,6 +68,16 @@ pub enum BackendError {
         /// What the driver or its loader said.
         reason: String,
     },
+    /// The device can't compute in the type asked for.
+    #[error("the backend `{backend}` can't compute in {dtype:?}: {reason}")]
+    DType {
+        /// The backend.
+        backend: &'static str,
+        /// The type asked for.
+        dtype: FloatDType,
+        /// Why not.
+        reason: String,
+    },
 }
 
 /// A row of [`BACKENDS`]: a [`TensorBackend`] as a value.
@@ -126,6 +136,38 @@ const NAMES: [&str; 8] = ["cuda", "rocm", "metal", "vulkan", "webgpu", "wgpu", "
 /// # Ok::<(), kiln_backend::BackendError>(())
 /// ```
 pub fn open(name: Option<&str>) -> Result<Device, BackendError> {
+    find(name).map(|(_, device)| device)
+}
+
+/// As [`open`], and has the device compute in `dtype` where no other type is asked for. A device takes one such type,
+/// before its first tensor, for as long as the program runs.
+///
+/// # Errors
+/// As [`open`]; [`BackendError::DType`] when the device can't compute in this type, or computes in another one by now.
+///
+/// ```
+/// use burn::tensor::{FloatDType, Tensor};
+///
+/// let device = kiln_backend::open_with(Some("flex"), FloatDType::F16)?;
+/// assert_eq!(Tensor::<1>::zeros([3], &device).dtype(), FloatDType::F16.into());
+/// assert!(kiln_backend::open_with(Some("flex"), FloatDType::F32).is_err());
+/// # Ok::<(), kiln_backend::BackendError>(())
+/// ```
+pub fn open_with(name: Option<&str>, dtype: FloatDType) -> Result<Device, BackendError> {
+    let (backend, mut device) = find(name)?;
+    let refused = |reason: String| Err(BackendError::DType { backend: backend.name, dtype, reason });
+    if !(backend.supports)(&device, dtype) {
+        return refused("the device has no such type".into());
+    }
+    match device.configure(dtype) {
+        Ok(()) => Ok(device),
+        // Configured before, by whoever opened it first.
+        Err(_) if device.settings().float_dtype == dtype => Ok(device),
+        Err(error) => refused(error.to_string()),
+    }
+}
+
+fn find(name: Option<&str>) -> Result<(&'static BackendEntry, Device), BackendError> {
     let available = || match BACKENDS {
         [] => "none".to_string(),
         some => some.iter().map(|backend| backend.name).collect::<Vec<_>>().join(", "),
@@ -135,8 +177,8 @@ pub fn open(name: Option<&str>) -> Result<Device, BackendError> {
         let mut software = None;
         for backend in BACKENDS {
             match (backend.open)(0) {
-                Ok(device) if is_software(&device) => software = software.or(Some(device)),
-                Ok(device) => return Ok(device),
+                Ok(device) if is_software(&device) => software = software.or(Some((backend, device))),
+                Ok(device) => return Ok((backend, device)),
                 Err(error) => {
                     tracing::debug!(%error, "passing over a backend");
                     failure = error;
@@ -153,7 +195,7 @@ pub fn open(name: Option<&str>) -> Result<Device, BackendError> {
         },
     };
     match BACKENDS.iter().find(|backend| backend.name == name) {
-        Some(backend) => (backend.open)(index),
+        Some(backend) => Ok((backend, (backend.open)(index)?)),
         None if NAMES.contains(&name) => {
             Err(BackendError::NotCompiled { name: name.into(), available: available() })
         }

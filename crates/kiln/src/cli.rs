@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
+use burn::tensor::FloatDType;
 use clap::builder::PossibleValuesParser;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use kiln::backend::BACKENDS;
 use kiln::diffusion::{PROCESSES, SOLVERS};
 
@@ -21,6 +22,8 @@ pub enum Command {
     Generate(Generate),
     /// Train a model that draws, on a folder of pictures or an IDX data set
     Train(Train),
+    /// Compute what a reference file asks of a checkpoint, and compare: status 0 if all is within the tolerance, 1 if not
+    Verify(Verify),
 }
 
 #[derive(Debug, Args)]
@@ -117,6 +120,54 @@ pub struct Train {
 }
 
 #[derive(Debug, Args)]
+pub struct Verify {
+    /// A model's folder or file, or owner/name[@revision] on the Hugging Face Hub
+    #[arg(value_name = "CHECKPOINT")]
+    pub checkpoint: String,
+    /// Tensors `input.<name>` and `output.<name>`, as Python's forward calls them
+    #[arg(value_name = "REFERENCE")]
+    pub reference: PathBuf,
+    /// Where to write what was computed, as safetensors
+    #[arg(long, value_name = "OUT.safetensors")]
+    pub save: Option<PathBuf>,
+    /// The largest error of an output, relative to its largest absolute value, that is let pass
+    #[arg(long, value_name = "SHARE", default_value_t = 1e-3, value_parser = tolerance)]
+    pub tolerance: f64,
+    /// The part of a pipeline, or of a file of several networks: unet, vae, ...; without it, as the inputs tell
+    #[arg(long, value_name = "NAME")]
+    pub part: Option<String>,
+    /// The variant of the weights: fp16, ...
+    #[arg(long, value_name = "NAME")]
+    pub variant: Option<String>,
+    /// The type to compute in
+    #[arg(long, value_name = "TYPE", default_value = "f32")]
+    pub dtype: Float,
+    #[command(flatten)]
+    pub backend: Backend,
+}
+
+/// A type of floats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Float {
+    /// 32 bits
+    F32,
+    /// 16 bits, 11 of them precision
+    F16,
+    /// 16 bits, 8 of them precision
+    Bf16,
+}
+
+impl From<Float> for FloatDType {
+    fn from(float: Float) -> Self {
+        match float {
+            Float::F32 => Self::F32,
+            Float::F16 => Self::F16,
+            Float::Bf16 => Self::BF16,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
 pub struct Backend {
     /// Where to compute, NAME or NAME:INDEX; without it, the first with an adapter
     #[arg(long = "backend", value_name = "NAME", help = backend_help())]
@@ -136,6 +187,11 @@ fn finite(text: &str) -> Result<f64, String> {
         Ok(number) if number.is_finite() => Ok(number),
         _ => Err("must be a finite number".to_owned()),
     }
+}
+
+fn tolerance(text: &str) -> Result<f64, String> {
+    finite(text)
+        .and_then(|number| if number < 0.0 { Err("must not be negative".to_owned()) } else { Ok(number) })
 }
 
 fn share(text: &str) -> Result<f64, String> {

@@ -8,7 +8,11 @@
 //! | [`checkpoint`] | model files |
 //! | [`optim`] | optimizers, moving averages, clipping |
 //! | [`diffusion`] | processes, predictions, denoisers, solvers |
-//! | [`denoisers`] | networks |
+//! | [`attention`], [`upsampling`], [`blocks`] | layers that networks are made of |
+//! | [`denoisers`] | networks that predict noise, score or velocity |
+//! | [`autoencoder`] | pictures to latents and back |
+//! | [`text`] | text encoders and their tokenizers |
+//! | [`conditioning`] | control networks |
 //! | [`training`] | the training loop and its data sets |
 //!
 //! [`PictureModel`] joins them: a network with the process it was trained for, in one file.
@@ -26,13 +30,19 @@
 //! # }
 //! ```
 
+pub use kiln_attention as attention;
+pub use kiln_autoencoder as autoencoder;
 pub use kiln_backend as backend;
+pub use kiln_blocks as blocks;
 pub use kiln_checkpoint as checkpoint;
+pub use kiln_conditioning as conditioning;
 pub use kiln_denoisers as denoisers;
 pub use kiln_diffusion as diffusion;
 pub use kiln_optim as optim;
 pub use kiln_picture as picture;
+pub use kiln_text as text;
 pub use kiln_training as training;
+pub use kiln_upsampling as upsampling;
 
 mod card;
 mod draw;

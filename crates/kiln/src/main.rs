@@ -4,7 +4,9 @@
 mod cli;
 mod generate;
 mod interrupt;
+mod source;
 mod train;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -16,11 +18,12 @@ fn main() -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
     let outcome = match cli::Cli::parse().command {
-        cli::Command::Generate(options) => generate::run(&options),
-        cli::Command::Train(options) => train::run(&options),
+        cli::Command::Generate(options) => generate::run(&options).map(|()| ExitCode::SUCCESS),
+        cli::Command::Train(options) => train::run(&options).map(|()| ExitCode::SUCCESS),
+        cli::Command::Verify(options) => verify::run(&options),
     };
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => status,
         Err(error) if error.is::<interrupt::Interrupted>() => {
             eprintln!("kiln: {error}");
             ExitCode::from(130)
