@@ -45,6 +45,10 @@ impl Pretrained for SD3ControlNet {
     fn from_config(config: &str, device: &Device) -> Result<Self, ConfigError> {
         SD3ControlNetConfig::from_json(config)?.init(device)
     }
+
+    fn computes(name: &str) -> bool {
+        name == "pos_embed.pos_embed"
+    }
 }
 
 impl SD3ControlNetConfig {

@@ -41,6 +41,10 @@ impl Pretrained for SD3Transformer2D {
     fn from_config(config: &str, device: &Device) -> Result<Self, ConfigError> {
         SD3Transformer2DConfig::from_json(config)?.init(device)
     }
+
+    fn computes(name: &str) -> bool {
+        name == "pos_embed.pos_embed"
+    }
 }
 
 impl SD3Transformer2DConfig {
