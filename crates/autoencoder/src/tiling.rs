@@ -90,7 +90,7 @@ pub(crate) fn in_tiles(
 
     let mut rows = Vec::new();
     // The lower edges of the tiles above, which fade into those below.
-    let mut above: Vec<Tensor<4>> = Vec::new();
+    let mut above: Vec<Option<Tensor<4>>> = Vec::new();
     for top in starts(height, stride, scale.input) {
         let mut row = Vec::new();
         let mut edges = Vec::new();
@@ -99,7 +99,7 @@ pub(crate) fn in_tiles(
             let piece =
                 x.clone().narrow(2, top, tile.min(height - top)).narrow(3, start, tile.min(width - start));
             let mut y = network(piece);
-            if let Some(edge) = above.get(column) {
+            if let Some(Some(edge)) = above.get(column) {
                 y = fade(2, edge.clone(), y);
             }
             if let Some(edge) = left {
@@ -107,7 +107,7 @@ pub(crate) fn in_tiles(
             }
             let [_, _, rows, columns] = y.dims();
             edges.push(last(2, y.clone(), overlap.min(rows)));
-            left = Some(last(3, y.clone(), overlap.min(columns)));
+            left = last(3, y.clone(), overlap.min(columns));
             row.push(y.narrow(2, 0, kept.min(rows)).narrow(3, 0, kept.min(columns)));
         }
         above = edges;
@@ -121,24 +121,21 @@ fn starts(side: usize, stride: usize, pixel: usize) -> impl Iterator<Item = usiz
     (0..side).step_by(stride).filter(move |start| *start == 0 || side - start >= pixel)
 }
 
-/// The last `count` along `dim`.
-fn last(dim: usize, x: Tensor<4>, count: usize) -> Tensor<4> {
+/// The last `count` along `dim`, if any.
+fn last(dim: usize, x: Tensor<4>, count: usize) -> Option<Tensor<4>> {
     let size = x.dims()[dim];
-    x.narrow(dim, size - count, count)
+    (count > 0).then(|| x.narrow(dim, size - count, count))
 }
 
 /// `after`, whose beginning along `dim` fades in from the end of `before`.
 fn fade(dim: usize, before: Tensor<4>, after: Tensor<4>) -> Tensor<4> {
-    let size = after.dims()[dim];
-    let count = before.dims()[dim].min(size);
-    if count == 0 {
-        return after;
-    }
+    let (ending, size) = (before.dims()[dim], after.dims()[dim]);
+    let count = ending.min(size);
     let mut shape = [1; 4];
     shape[dim] = count;
     let weights: Vec<f32> = (0..count).map(|i| i as f32 / count as f32).collect();
     let weights = Tensor::<4>::from_data(TensorData::new(weights, shape), (&after.device(), after.dtype()));
-    let start = after.clone().narrow(dim, 0, count);
-    let mixed = last(dim, before, count) * (weights.clone() * -1.0 + 1.0) + start * weights;
+    let before = before.narrow(dim, ending - count, count);
+    let mixed = before * (weights.clone() * -1.0 + 1.0) + after.clone().narrow(dim, 0, count) * weights;
     if count == size { mixed } else { Tensor::cat(vec![mixed, after.narrow(dim, count, size - count)], dim) }
 }
