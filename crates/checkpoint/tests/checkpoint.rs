@@ -1,5 +1,7 @@
 //! The crate's integration tests, in one binary.
 
+#[path = "checkpoint/layouts.rs"]
+mod layouts;
 #[path = "checkpoint/malformed.rs"]
 mod malformed;
 #[path = "checkpoint/modules.rs"]

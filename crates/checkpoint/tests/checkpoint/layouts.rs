@@ -1,0 +1,441 @@
+//! Files in the layouts of their first authors against diffusers' and transformers' own of the same models.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use burn::tensor::TensorData;
+use kiln_checkpoint::layout::legacy_attention;
+use kiln_checkpoint::{Checkpoint, CheckpointError, Contents, StoredModel, layout, tensors_to_bytes};
+use rstest::rstest;
+use serde_json::{Value, json};
+
+pub fn golden(case: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/layouts").join(case)
+}
+
+fn original(case: &str) -> Checkpoint {
+    Checkpoint::open(golden(case).join("original.safetensors")).unwrap()
+}
+
+/// CRC-32 as zlib's.
+fn crc32(bytes: &[u8]) -> u32 {
+    let step = |crc: u32| if crc & 1 == 1 { (crc >> 1) ^ 0xEDB8_8320 } else { crc >> 1 };
+    !bytes.iter().fold(!0, |crc, &byte| (0..8).fold(crc ^ u32::from(byte), |crc, _| step(crc)))
+}
+
+/// Fields that say how a folder came about, or that only training or other tasks look at.
+const BESIDE_THE_POINT: &[&str] = &[
+    "dtype",
+    "id2label",
+    "label2id",
+    "chunk_size_feed_forward",
+    "problem_type",
+    "return_dict",
+    "output_attentions",
+    "output_hidden_states",
+    "initializer_factor",
+    "initializer_range",
+    "classifier_dropout",
+    "is_decoder",
+    "num_decoder_layers",
+    "scale_decoder_outputs",
+    "_name_or_path",
+    // Sides trained on: no tensor tells.
+    "sample_size",
+    // Of Stable Diffusion 2 as published; the numbers are the same in f32.
+    "upcast_attention",
+];
+
+/// Fields whose default, where the config read off the keys has none, is the golden's value.
+fn is_default(field: &str, value: &Value) -> bool {
+    let ones = ["resnet_out_scale_factor"];
+    let threes = ["conv_in_kernel", "conv_out_kernel"];
+    match field {
+        "time_embedding_type" => value == "positional",
+        "attention_type" => value == "default",
+        "addition_embed_type_num_heads" => value == 64,
+        field if ones.contains(&field) => value.as_f64() == Some(1.0),
+        field if threes.contains(&field) => value == 3,
+        "dropout" => value.as_f64() == Some(0.0),
+        _ => value.is_null() || value == false,
+    }
+}
+
+/// One value for all stages may be written out.
+fn same(found: &Value, expected: &Value) -> bool {
+    match (found, expected) {
+        (Value::Number(found), Value::Number(expected)) => found.as_f64() == expected.as_f64(),
+        _ => found == expected,
+    }
+}
+
+fn assert_config(part: &str, found: &str, expected: &Value) {
+    let found: Value = serde_json::from_str(found).unwrap();
+    for (field, expected) in expected.as_object().unwrap() {
+        if BESIDE_THE_POINT.contains(&field.as_str()) {
+            continue;
+        }
+        match found.get(field) {
+            Some(found) => {
+                assert!(same(found, expected), "{part}: `{field}` is {found}, expected {expected}")
+            }
+            None => assert!(is_default(field, expected), "{part}: `{field}` is absent, expected {expected}"),
+        }
+    }
+}
+
+/// Nothing missing, nothing left over, each tensor bit for bit.
+fn assert_tensors(part: &str, found: &Checkpoint, expected: &Value) {
+    let expected = expected.as_object().unwrap();
+    // transformers saves this one class without the prefix that published files have.
+    let stem = if expected.contains_key("final_layer_norm.weight") { "text_model." } else { "" };
+    let expected: BTreeMap<String, &Value> =
+        expected.iter().map(|(name, value)| (format!("{stem}{name}"), value)).collect();
+    let surplus = |name: &&str| !name.ends_with("position_ids");
+    let names: BTreeSet<&str> = found.tensors().map(|(name, _)| name).filter(surplus).collect();
+    let wanted: BTreeSet<&str> = expected.keys().map(String::as_str).collect();
+    let missing: Vec<_> = wanted.difference(&names).collect();
+    let unused: Vec<_> = names.difference(&wanted).collect();
+    assert!(missing.is_empty() && unused.is_empty(), "{part}: missing {missing:?}, unused {unused:?}");
+    for (name, expected) in expected {
+        let tensor = found.tensor(&name).unwrap();
+        let found = json!([tensor.shape().to_vec(), crc32(tensor.as_bytes())]);
+        assert_eq!(&found, expected, "{part}: {name}");
+    }
+}
+
+fn assert_part(case: &str, part: &str, model: &StoredModel) {
+    let golden = std::fs::read(golden(case).join(format!("{part}.json"))).unwrap();
+    let golden: Value = serde_json::from_slice(&golden).unwrap();
+    let label = format!("{case}/{part}");
+    assert_tensors(&label, &model.weights, &golden["tensors"]);
+    assert_config(&label, &model.config, &golden["config"]);
+}
+
+#[rstest]
+#[case("stable_diffusion_1", "StableDiffusionPipeline", "PNDMScheduler")]
+#[case("stable_diffusion_2", "StableDiffusionPipeline", "DDIMScheduler")]
+#[case("stable_diffusion_xl", "StableDiffusionXLPipeline", "EulerDiscreteScheduler")]
+#[case("stable_diffusion_3", "StableDiffusion3Pipeline", "FlowMatchEulerDiscreteScheduler")]
+fn whole_models(#[case] case: &str, #[case] class: &str, #[case] scheduler: &str) {
+    let Contents::Pipeline(pipeline) = Contents::open(golden(case).join("original.safetensors")).unwrap()
+    else {
+        panic!("{case} is a pipeline");
+    };
+    assert_eq!(pipeline.class, class);
+    let parts: BTreeSet<String> = golden(case)
+        .read_dir()
+        .unwrap()
+        .filter_map(|entry| entry.unwrap().file_name().to_str()?.strip_suffix(".json").map(str::to_owned))
+        .collect();
+    assert_eq!(pipeline.models.keys().cloned().collect::<BTreeSet<_>>(), parts);
+    for (part, model) in &pipeline.models {
+        assert_part(case, part, model);
+    }
+    let config: Value = serde_json::from_str(&pipeline.configs["scheduler"]).unwrap();
+    assert_eq!(config["_class_name"], scheduler);
+    assert!(
+        config.get("trained_betas").is_none_or(Value::is_null),
+        "the file's betas are the published ones"
+    );
+    let v = case == "stable_diffusion_2";
+    assert_eq!(config["prediction_type"] == "v_prediction", v);
+}
+
+#[rstest]
+#[case("stable_diffusion_35", "transformer")]
+#[case("control_1", "controlnet")]
+#[case("control_2", "controlnet")]
+#[case("autoencoder", "vae")]
+fn models_alone(#[case] case: &str, #[case] part: &str) {
+    let Some(Contents::Model(model)) = layout::recognise(&original(case)).unwrap() else {
+        panic!("{case} is a model");
+    };
+    assert_part(case, part, &model);
+}
+
+/// Files by their names and shapes alone: all tensors are zeros.
+pub fn outline(tensors: &[(String, Vec<usize>)]) -> Checkpoint {
+    let zeros = |shape: &Vec<usize>| TensorData::new(vec![0f32; shape.iter().product()], shape.clone());
+    let tensors = tensors.iter().map(|(name, shape)| (name.clone(), zeros(shape))).collect();
+    Checkpoint::from_bytes(tensors_to_bytes(tensors, &BTreeMap::new()).unwrap()).unwrap()
+}
+
+/// `file` without the tensors that `drop` names.
+fn without(file: &Checkpoint, drop: impl Fn(&str) -> bool) -> Checkpoint {
+    let kept = file
+        .tensors()
+        .filter(|(name, _)| !drop(name))
+        .map(|(name, info)| (name.to_owned(), info.shape.to_vec()));
+    outline(&kept.collect::<Vec<_>>())
+}
+
+/// Whatever one tensor a file lacks, the error names it, or a tensor that only makes sense with it.
+#[rstest]
+#[case("stable_diffusion_1")]
+#[case("stable_diffusion_3")]
+#[case("stable_diffusion_35")]
+#[case("control_2")]
+#[case("autoencoder")]
+fn a_missing_tensor_is_named(#[case] case: &str) {
+    let file = original(case);
+    // Of transformers' names none is translated: loading finds what is missing there.
+    let translated = |name: &str| !name.contains("transformer.") && !name.starts_with("cond_stage_model.");
+    let names: Vec<_> =
+        file.tensors().map(|(name, _)| name.to_owned()).filter(|name| translated(name)).collect();
+    let optional = ["model_ema.", "betas", "alphas", "logit_scale"];
+    for name in names.iter().step_by(5).filter(|name| !optional.iter().any(|other| name.contains(other))) {
+        let found = layout::recognise(&without(&file, |other| other == name));
+        match found {
+            Err(CheckpointError::Missing { tensor, .. }) if tensor == *name => {}
+            // What tells of a level or a kind of norm: then other tensors contradict the rest.
+            Err(CheckpointError::Missing { .. } | CheckpointError::Entry { .. }) => {}
+            // A layer that networks of the layout may lack leaves its tensors' names, or none of them.
+            other => panic!("{case} without {name}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn half_a_layer_is_missing_the_other_half() {
+    let name = "model.diffusion_model.middle_block.0.out_layers.3.bias";
+    let error =
+        layout::recognise(&without(&original("stable_diffusion_1"), |other| other == name)).unwrap_err();
+    assert!(
+        matches!(&error, CheckpointError::Missing { tensor, others: 0, .. } if tensor == name),
+        "{error}"
+    );
+}
+
+#[test]
+fn parts_of_a_whole_model_are_what_is_there() {
+    let file = original("stable_diffusion_1");
+    let vae = without(&file, |name| !name.starts_with("first_stage_model."));
+    let Some(Contents::Model(model)) = layout::recognise(&vae).unwrap() else { panic!("a model alone") };
+    assert_eq!(model.class().unwrap().as_deref(), Some("AutoencoderKL"));
+    let no_text = without(&file, |name| name.starts_with("cond_stage_model."));
+    let Some(Contents::Pipeline(pipeline)) = layout::recognise(&no_text).unwrap() else {
+        panic!("two models")
+    };
+    assert_eq!(pipeline.models.keys().collect::<Vec<_>>(), ["unet", "vae"]);
+    // The U-Net alone, without its prefix, is told from OpenAI's by its transformers.
+    let Some(Contents::Model(unet)) = layout::recognise(&file.part("model.diffusion_model.")).unwrap() else {
+        panic!("a U-Net alone");
+    };
+    assert_part("stable_diffusion_1", "unet", &unet);
+}
+
+#[test]
+fn control_beside_a_whole_model_is_a_pipeline() {
+    let label = "joined";
+    let parts = [original("stable_diffusion_1"), original("control_1")];
+    let file = Checkpoint::merge(label, parts).unwrap();
+    let Some(Contents::Pipeline(pipeline)) = layout::recognise(&file).unwrap() else { panic!("a pipeline") };
+    assert_eq!(pipeline.class, "StableDiffusionControlNetPipeline");
+    assert_part("control_1", "controlnet", &pipeline.models["controlnet"]);
+}
+
+/// Files of Stable Diffusion 2 that were written from diffusers' folders lack the layer that is not used, and the projection.
+#[test]
+fn an_open_clip_encoder_may_come_without_its_last_layer() {
+    let file = original("stable_diffusion_2");
+    let file = without(&file, |name| name.contains("resblocks.2.") || name.ends_with("text_projection"));
+    let Some(Contents::Pipeline(pipeline)) = layout::recognise(&file).unwrap() else { panic!("a pipeline") };
+    let config: Value = serde_json::from_str(&pipeline.models["text_encoder"].config).unwrap();
+    assert_eq!(config["num_hidden_layers"], 2);
+}
+
+#[test]
+fn a_schedule_unlike_the_published_ones_is_kept() {
+    let file = original("stable_diffusion_1").part("model.diffusion_model.");
+    let names: Vec<_> = file.tensors().map(|(name, info)| (name.to_owned(), info.shape.to_vec())).collect();
+    let names: Vec<_> =
+        names.into_iter().map(|(name, shape)| (format!("model.diffusion_model.{name}"), shape)).collect();
+    let betas = TensorData::new(vec![0.1f32, 0.2, 0.4], [3]);
+    let tensors = BTreeMap::from([
+        ("betas".to_owned(), betas),
+        ("v_pred".to_owned(), TensorData::new(vec![1f32], [1])),
+    ]);
+    let schedule = Checkpoint::from_bytes(tensors_to_bytes(tensors, &BTreeMap::new()).unwrap()).unwrap();
+    let vae = without(&original("stable_diffusion_1"), |name| !name.starts_with("first_stage_model."));
+    let file = Checkpoint::merge("joined", [outline(&names), vae, schedule]).unwrap();
+    let Some(Contents::Pipeline(pipeline)) = layout::recognise(&file).unwrap() else { panic!("a pipeline") };
+    let config: Value = serde_json::from_str(&pipeline.configs["scheduler"]).unwrap();
+    assert_eq!(config["num_train_timesteps"], 3);
+    assert_eq!(config["trained_betas"].as_array().unwrap().len(), 3);
+    assert_eq!(config["prediction_type"], "v_prediction");
+}
+
+/// What ends a level of OpenAI's U-Net.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Change {
+    Residual,
+    Convolution,
+    Nothing,
+}
+
+/// Names and shapes of OpenAI's U-Net, from its arguments.
+struct Guided {
+    width: usize,
+    mult: Vec<usize>,
+    layers: usize,
+    attends: Vec<usize>,
+    change: Change,
+    outputs: usize,
+    scale_shift: bool,
+    tensors: Vec<(String, Vec<usize>)>,
+}
+
+impl Guided {
+    fn layer(&mut self, name: &str, shape: &[usize]) {
+        self.tensors.push((format!("{name}.weight"), shape.to_vec()));
+        self.tensors.push((format!("{name}.bias"), vec![shape[0]]));
+    }
+
+    fn residual(&mut self, at: &str, inputs: usize, outputs: usize) {
+        self.layer(&format!("{at}.in_layers.0"), &[inputs]);
+        self.layer(&format!("{at}.in_layers.2"), &[outputs, inputs, 3, 3]);
+        let embedded = if self.scale_shift { 2 * outputs } else { outputs };
+        self.layer(&format!("{at}.emb_layers.1"), &[embedded, 4 * self.width]);
+        self.layer(&format!("{at}.out_layers.0"), &[outputs]);
+        self.layer(&format!("{at}.out_layers.3"), &[outputs, outputs, 3, 3]);
+        if inputs != outputs {
+            self.layer(&format!("{at}.skip_connection"), &[outputs, inputs, 1, 1]);
+        }
+    }
+
+    fn attention(&mut self, at: &str, channels: usize) {
+        self.layer(&format!("{at}.norm"), &[channels]);
+        self.layer(&format!("{at}.qkv"), &[3 * channels, channels, 1]);
+        self.layer(&format!("{at}.proj_out"), &[channels, channels, 1]);
+    }
+
+    fn file(mut self) -> Checkpoint {
+        let width = self.width;
+        self.layer("time_embed.0", &[4 * width, width]);
+        self.layer("time_embed.2", &[4 * width, 4 * width]);
+        let mut channels = self.mult[0] * width;
+        self.layer("input_blocks.0.0", &[channels, 3, 3, 3]);
+        let (mut skips, mut block, levels) = (vec![channels], 1, self.mult.len());
+        for level in 0..levels {
+            let wide = self.mult[level] * width;
+            for _ in 0..self.layers {
+                self.residual(&format!("input_blocks.{block}.0"), channels, wide);
+                if self.attends.contains(&level) {
+                    self.attention(&format!("input_blocks.{block}.1"), wide);
+                }
+                channels = wide;
+                skips.push(channels);
+                block += 1;
+            }
+            if level + 1 < levels {
+                match self.change {
+                    Change::Residual => self.residual(&format!("input_blocks.{block}.0"), channels, channels),
+                    Change::Convolution => {
+                        self.layer(&format!("input_blocks.{block}.0.op"), &[channels, channels, 3, 3]);
+                    }
+                    Change::Nothing => {}
+                }
+                skips.push(channels);
+                block += 1;
+            }
+        }
+        self.residual("middle_block.0", channels, channels);
+        self.attention("middle_block.1", channels);
+        self.residual("middle_block.2", channels, channels);
+        let mut block = 0;
+        for level in (0..levels).rev() {
+            let wide = self.mult[level] * width;
+            for layer in 0..=self.layers {
+                let skip = skips.pop().unwrap();
+                self.residual(&format!("output_blocks.{block}.0"), channels + skip, wide);
+                channels = wide;
+                let attends = self.attends.contains(&level);
+                if attends {
+                    self.attention(&format!("output_blocks.{block}.1"), wide);
+                }
+                if level > 0 && layer == self.layers {
+                    let at = format!("output_blocks.{block}.{}", 1 + usize::from(attends));
+                    match self.change {
+                        Change::Residual => self.residual(&at, channels, channels),
+                        Change::Convolution => self.layer(&format!("{at}.conv"), &[channels, channels, 3, 3]),
+                        Change::Nothing => {}
+                    }
+                }
+                block += 1;
+            }
+        }
+        self.layer("out.0", &[channels]);
+        self.layer("out.2", &[self.outputs, channels, 3, 3]);
+        outline(&self.tensors)
+    }
+}
+
+#[rstest]
+#[case::guided(Change::Residual, 6, true, &[1, 2], &[1, 2, 2], 64)]
+#[case::consistency(Change::Residual, 3, false, &[1], &[1, 3], 64)]
+#[case::improved(Change::Convolution, 6, true, &[2], &[1, 2, 3, 4], 32)]
+#[case::pooled(Change::Nothing, 3, false, &[0, 1], &[1, 1], 32)]
+#[case::one_level(Change::Residual, 3, false, &[0], &[1], 32)]
+fn guided_networks_are_read_off_their_keys(
+    #[case] change: Change,
+    #[case] outputs: usize,
+    #[case] scale_shift: bool,
+    #[case] attends: &[usize],
+    #[case] mult: &[usize],
+    #[case] width: usize,
+    #[values(1, 3)] layers: usize,
+) {
+    let tensors = Vec::new();
+    let (mult, attends) = (mult.to_vec(), attends.to_vec());
+    let levels = mult.len();
+    let (expected_mult, expected_attends) = (mult.clone(), attends.clone());
+    let file = Guided { width, mult, layers, attends, change, outputs, scale_shift, tensors }.file();
+    let Some(Contents::Model(model)) = layout::recognise(&file).unwrap() else { panic!("a model") };
+    let config: Value = serde_json::from_str(&model.config).unwrap();
+    assert_eq!(config["_class_name"], "GuidedUNet");
+    assert_eq!(config["in_channels"], 3);
+    assert_eq!(config["out_channels"], outputs);
+    assert_eq!(config["model_channels"], width);
+    assert_eq!(config["num_res_blocks"], layers);
+    let expected: Vec<f64> = expected_mult.iter().map(|&mult| mult as f64).collect();
+    assert_eq!(config["channel_mult"], json!(expected));
+    let expected: Vec<usize> = expected_attends.iter().map(|level| 1 << level).collect();
+    assert_eq!(config["attention_resolutions"], json!(expected));
+    assert_eq!(config["use_scale_shift_norm"], scale_shift);
+    if levels > 1 {
+        assert_eq!(config["resblock_updown"], change == Change::Residual);
+        assert_eq!(config["conv_resample"], change != Change::Nothing);
+        let split_first = change == Change::Residual && outputs == 3;
+        assert_eq!(config["use_new_attention_order"], split_first);
+    }
+    // A middle of 4 x 32 channels can have heads of 64, one of 32 can't; nor can a level of 96.
+    let narrow =
+        expected_attends.iter().map(|&level| expected_mult[level]).chain(expected_mult.last().copied());
+    let heads = if narrow.into_iter().all(|mult| (mult * width) % 64 == 0) { 64 } else { 32 };
+    assert_eq!(config["num_head_channels"], heads);
+    assert_eq!(model.weights.tensors().count(), file.tensors().count(), "the names stay");
+}
+
+#[test]
+fn diffusers_older_names_of_attention() {
+    let old = |layer: &str| legacy_attention(&format!("decoder.mid_block.attentions.0.{layer}"));
+    let new = |layer: &str| Some(format!("decoder.mid_block.attentions.0.{layer}"));
+    assert_eq!(old("query.weight"), new("to_q.weight"));
+    assert_eq!(old("key.bias"), new("to_k.bias"));
+    assert_eq!(old("value.weight"), new("to_v.weight"));
+    assert_eq!(old("proj_attn.bias"), new("to_out.0.bias"));
+    for other in ["down_blocks.0.attentions.0.norm.weight", "query.weight", "a.key.0.key.weight", ""] {
+        assert_eq!(legacy_attention(other), None, "{other}");
+    }
+}
+
+#[test]
+fn other_files_are_tensors() {
+    let file = outline(&[("weight".to_owned(), vec![2, 2])]);
+    assert!(layout::recognise(&file).unwrap().is_none());
+    // A classifier of OpenAI's has no way up.
+    let mut names = original("stable_diffusion_1").part("model.diffusion_model.");
+    names = without(&names, |name| name.starts_with("output_blocks.") || name.contains("transformer_blocks"));
+    assert!(layout::recognise(&names).unwrap().is_none());
+}
