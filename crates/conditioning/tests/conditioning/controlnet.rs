@@ -64,8 +64,13 @@ fn relative_error(found: &TensorData, expected: &TensorData) -> f32 {
     errors.fold(0.0, f32::max) / largest
 }
 
+/// A GPU's phases are off by up to 3e-5 at times near 1,000: see `kiln_blocks::embedding`.
+fn tolerance(backend: &str) -> f32 {
+    if ["flex", "ndarray"].contains(&backend) { 1e-5 } else { 1e-4 }
+}
+
 #[track_caller]
-fn assert_case(name: &str, folder: &Path, tolerance: f32) {
+fn assert_case(name: &str, folder: &Path, tolerance: fn(&str) -> f32) {
     let reference = Checkpoint::open(folder.join("reference.safetensors")).unwrap();
     for (backend, device) in testing::devices() {
         let found = compute(folder, &device);
@@ -77,7 +82,7 @@ fn assert_case(name: &str, folder: &Path, tolerance: f32) {
         assert_eq!(outputs.len(), expected, "{name} on {backend}: residuals");
         for (output, found) in outputs {
             let error = relative_error(&found.into_data(), &reference.tensor(&output).unwrap());
-            assert!(error <= tolerance, "{name} on {backend}, {output}: relative error {error}");
+            assert!(error <= tolerance(backend), "{name} on {backend}, {output}: relative error {error}");
         }
     }
 }
@@ -90,7 +95,7 @@ fn assert_case(name: &str, folder: &Path, tolerance: f32) {
 #[case("class")]
 #[case("text")]
 fn it_computes_what_diffusers_does(#[case] name: &str) {
-    assert_case(name, &case(name), 1e-5);
+    assert_case(name, &case(name), tolerance);
 }
 
 /// A folder of reference cases beside the repository (`CASE/checkpoint`, `CASE/reference.safetensors`), where there is one.
@@ -98,7 +103,7 @@ fn it_computes_what_diffusers_does(#[case] name: &str) {
 #[ignore = "reads the case in the folder that KILN_REFERENCE_CASE names"]
 fn it_computes_a_case_from_elsewhere() {
     let folder = std::env::var_os("KILN_REFERENCE_CASE").expect("KILN_REFERENCE_CASE names a folder");
-    assert_case("elsewhere", Path::new(&folder), 1e-3);
+    assert_case("elsewhere", Path::new(&folder), |_| 1e-3);
 }
 
 /// What was loaded is written with the names, shapes and bits of diffusers' own file, and its config read back.
