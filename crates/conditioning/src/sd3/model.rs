@@ -23,6 +23,7 @@ pub enum ControlledSample {
 }
 
 #[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant, reason = "a network's blocks are all of one kind")]
 enum Block {
     Joint(JointBlock),
     Single(SingleBlock),

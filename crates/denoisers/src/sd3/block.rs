@@ -126,18 +126,18 @@ impl JointBlock {
             }
         };
         let (context_input, context_layers) = match &self.norm1_context {
-            ContextNorm::Last(norm) => (norm.forward(context.clone(), condition), None),
+            ContextNorm::Last(norm) => (norm.forward(&context, condition), None),
             ContextNorm::Zero(norm) => {
                 let [attention, ff] = norm.forward(condition);
-                (attention.input(context.clone()), Some((attention, ff)))
+                (attention.input(&context), Some((attention, ff)))
             }
         };
 
         let plain = AttentionOptions::default;
-        let (y, context_y) = self.attn.forward(attention.input(x.clone()), context_input, plain());
+        let (y, context_y) = self.attn.forward(attention.input(&x), context_input, plain());
         // Both attentions see the block's own input.
         let alone = second.map(|(layer, second)| {
-            let y = layer.forward(second.input(x.clone()), None, plain());
+            let y = layer.forward(second.input(&x), None, plain());
             (second, y)
         });
         let x = attention.add(x, y);
@@ -145,13 +145,13 @@ impl JointBlock {
             Some((second, y)) => second.add(x, y),
             None => x,
         };
-        let y = self.ff.forward(ff.input(x.clone()));
+        let y = self.ff.forward(ff.input(&x));
         let x = ff.add(x, y);
 
         let context = match (context_layers, context_y, &self.ff_context) {
             (Some((attention, ff)), Some(y), Some(layer)) => {
                 let context = attention.add(context, y);
-                let y = layer.forward(ff.input(context.clone()));
+                let y = layer.forward(ff.input(&context));
                 Some(ff.add(context, y))
             }
             _ => None,
@@ -201,9 +201,9 @@ impl SingleBlock {
     #[must_use]
     pub fn forward(&self, x: Tensor<3>, condition: Tensor<2>) -> Tensor<3> {
         let [attention, ff] = self.norm1.forward(condition);
-        let y = self.attn.forward(attention.input(x.clone()), None, AttentionOptions::default());
+        let y = self.attn.forward(attention.input(&x), None, AttentionOptions::default());
         let x = attention.add(x, y);
-        let y = self.ff.forward(ff.input(x.clone()));
+        let y = self.ff.forward(ff.input(&x));
         ff.add(x, y)
     }
 }

@@ -133,7 +133,7 @@ impl SD3Transformer2D {
             }
         }
 
-        let x = self.proj_out.forward(self.norm_out.forward(x, condition));
+        let x = self.proj_out.forward(self.norm_out.forward(&x, condition));
         self.join_patches(x, [height / self.patch_size, width / self.patch_size])
     }
 

@@ -17,7 +17,7 @@ const EPS: f64 = 1e-6;
 
 /// `norm(x) (1 + scale) + shift`: `x` is `[batch, n, channels]`, `scale` and `shift` are `[batch, channels]`.
 #[must_use]
-pub fn modulated(x: Tensor<3>, scale: Tensor<2>, shift: Tensor<2>) -> Tensor<3> {
+pub fn modulated(x: &Tensor<3>, scale: Tensor<2>, shift: Tensor<2>) -> Tensor<3> {
     let [batch, _, channels] = x.dims();
     let dtype = x.dtype();
     // Squares summed over the channels leave the range of f16.
@@ -46,7 +46,7 @@ pub struct Modulation {
 impl Modulation {
     /// The layer's input, of `x`'s shape `[batch, n, channels]`.
     #[must_use]
-    pub fn input(&self, x: Tensor<3>) -> Tensor<3> {
+    pub fn input(&self, x: &Tensor<3>) -> Tensor<3> {
         modulated(x, self.scale.clone(), self.shift.clone())
     }
 
@@ -104,7 +104,7 @@ impl AdaptiveNorm {
 
     /// `x`, `[batch, n, channels]`, modulated by the condition `silu(t)`, `[batch, channels]`.
     #[must_use]
-    pub fn forward(&self, x: Tensor<3>, condition: Tensor<2>) -> Tensor<3> {
+    pub fn forward(&self, x: &Tensor<3>, condition: Tensor<2>) -> Tensor<3> {
         let [_, _, channels] = x.dims();
         let both = self.linear.forward(condition);
         // The scale comes first here, and second in adaLN-Zero.
