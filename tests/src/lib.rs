@@ -17,5 +17,6 @@ pages! {
     Backends: "../../docs/src/backends.md",
     Denoisers: "../../docs/src/denoisers.md",
     Diffusion: "../../docs/src/diffusion.md",
+    Mmdit: "../../docs/src/mmdit.md",
     Training: "../../docs/src/training.md",
 }
