@@ -40,3 +40,24 @@ pub(crate) fn column<const D: usize>(values: &[f64], like: &Tensor<D>) -> Tensor
     shape[0] = batch;
     Tensor::from_data(TensorData::new(values.to_vec(), shape), (&like.device(), like.dtype()))
 }
+
+/// `sum_i a_i x_i`. Terms with coefficient 0 are left out, so that what they would multiply need not be finite.
+///
+/// # Panics
+/// If there is no term.
+pub(crate) fn sum<const D: usize>(terms: impl IntoIterator<Item = (f64, Tensor<D>)>) -> Tensor<D> {
+    let mut zero = None;
+    let mut total: Option<Tensor<D>> = None;
+    for (a, x) in terms {
+        if a == 0.0 {
+            zero.get_or_insert(x);
+            continue;
+        }
+        let term = scale(a, x);
+        total = Some(match total {
+            Some(total) => total + term,
+            None => term,
+        });
+    }
+    total.unwrap_or_else(|| zero.expect("a sum of at least one term").zeros_like())
+}

@@ -46,6 +46,14 @@ pub enum DiffusionError {
         /// What it keeps.
         expected: &'static str,
     },
+    /// A scheduler's config that can't be used.
+    #[error("scheduler config field `{field}`: {problem}")]
+    Config {
+        /// The field, as in the JSON.
+        field: String,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// A name that is in no table.
     #[error("unknown {what} {name:?}: choose one of {known}")]
     Unknown {

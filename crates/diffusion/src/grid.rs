@@ -3,7 +3,7 @@
 //! A grid of n steps has n + 1 times, from noise to data. On a process that has a clean time (all but variance exploding) the last
 //! one is that time, so that the last step gives the data.
 
-use crate::{DiffusionError, Process};
+use crate::{Clock, DiffusionError, Process};
 
 /// Even steps in t, from [`Process::t_max`] to the clean time, or to [`Process::t_min`] where there is none.
 ///
@@ -15,11 +15,14 @@ pub fn uniform(process: &dyn Process, steps: usize) -> Result<Vec<f64>, Diffusio
     Ok((0..=steps).map(|i| start + (end - start) * i as f64 / steps as f64).collect())
 }
 
-/// What suits the process: [`trailing`] on a ladder, else [`uniform`].
+/// What suits the process: [`trailing`] on a ladder, [`karras`] with rho 7 where the clock is the noise ratio, else [`uniform`].
 ///
 /// # Errors
 /// If there are no steps, or more than rungs.
 pub fn natural(process: &dyn Process, steps: usize) -> Result<Vec<f64>, DiffusionError> {
+    if process.clock() == Clock::NoiseRatio && steps > 1 {
+        return karras(process, steps, 7.0);
+    }
     process.rungs().map_or_else(|| uniform(process, steps), |rungs| trailing(rungs, steps))
 }
 

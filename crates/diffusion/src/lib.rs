@@ -14,7 +14,7 @@
 //! | [`Process`] | alpha, sigma and their derivatives, on the host in f64 | DDPM's ladder, VP, sub-VP, VE, rectified flow |
 //! | [`Prediction`] | what a network's output means | noise, sample, v, score, velocity, EDM |
 //! | [`Denoiser`] | `(x, t)` to an [`Estimate`] of data and noise | a closure, [`Network`], [`Guided`], [`Clipped`] |
-//! | [`Solver`] | one step `t → s` | ancestral (DDPM, DDIM), Euler, Heun, DPM-Solver++(2M) |
+//! | [`Solver`] | one step `t → s` | ancestral (DDPM, DDIM), Euler, Heun, DPM-Solver, UniPC, DEIS, PNDM, ... |
 //!
 //! A [`Sampler`] joins a solver with a grid of times and gives an iterator of steps; an [`Objective`] is the training side. The serde
 //! enums [`ProcessConfig`], [`Prediction`] and [`SolverConfig`] name the choices in files, and the tables [`PROCESSES`] and [`SOLVERS`]
@@ -43,21 +43,25 @@ mod loss;
 mod prediction;
 mod process;
 mod sampling;
+mod scheduler;
 mod solver;
 
-pub use denoiser::{Clipped, Contrast, Denoiser, Estimate, GaussianMixture, Guided, Network};
+pub use denoiser::{Clipped, Contrast, Denoiser, Dynamic, Estimate, GaussianMixture, Guided, Network};
 pub use error::DiffusionError;
 pub use law::Law;
 pub use loss::{Objective, TimeSampling, TrainingPair, Weighting, perturb};
 pub use prediction::Prediction;
 pub use process::{
-    BetaSchedule, DdpmLadder, PROCESSES, Process, ProcessConfig, ProcessEntry, RectifiedFlow,
+    BetaSchedule, DdpmLadder, Edm, PROCESSES, Process, ProcessConfig, ProcessEntry, RectifiedFlow,
     SubVariancePreserving, VarianceExploding, VariancePreserving,
 };
 pub use sampling::{Draw, Finish, NoiseSource, Paused, Sampler, Sampling, Step, keyed_noise};
+pub use scheduler::{Limit, NoiseAfter, Request, SCHEDULERS, Scaling, Schedule};
 pub use solver::{
-    Advance, Ancestral, Clock, DpmSolverPlusPlus2M, Euler, Heun, Previous, SOLVERS, SavedState, Solver,
-    SolverConfig, SolverEntry, SolverState, StepContext, Stepper,
+    Advance, Ancestral, Averaged, Beginning, Block, Boundary, Clock, Consistency, Corrected, DpmSolver,
+    Euler, FinalOrder, Heun, History, Integrand, LinearMultistep, Midpoint, Nodes, Pndm, SOLVERS, SavedState,
+    SecondOrder, SingleStep, Solver, SolverConfig, SolverEntry, SolverKind, SolverState, StepContext,
+    StepFunction, Stepper, Stochasticity, Trajectory, UniPc, Variance,
 };
 
 /// The README's example, compiled as a test.

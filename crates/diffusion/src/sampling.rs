@@ -71,7 +71,8 @@ pub enum Finish {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sampler {
     solver: SolverConfig,
-    times: Vec<f64>,
+    /// Each from t to s.
+    steps: Vec<[f64; 2]>,
     finish: Finish,
 }
 
@@ -83,7 +84,23 @@ impl Sampler {
     pub fn new(solver: SolverConfig, times: Vec<f64>) -> Result<Self, DiffusionError> {
         solver.check()?;
         grid::check(&times)?;
-        Ok(Self { solver, times, finish: Finish::default() })
+        let steps = times.windows(2).map(|pair| [pair[0], pair[1]]).collect();
+        Ok(Self { solver, steps, finish: Finish::default() })
+    }
+
+    /// A sampler whose steps go from the first to the second of each pair, whether or not the next step sets out from there: as some published
+    /// grids do. Whether the times are those of the process shows when a run starts.
+    ///
+    /// # Errors
+    /// If the solver's options are out of range, there is no step, or a time is not finite or a step goes up.
+    pub fn with_jumps(solver: SolverConfig, steps: Vec<[f64; 2]>) -> Result<Self, DiffusionError> {
+        solver.check()?;
+        let problem = match steps.iter().find(|[t, s]| !(t.is_finite() && s.is_finite() && s <= t)) {
+            Some([t, s]) => format!("{t} to {s} is no step down"),
+            None if steps.is_empty() => "there is no step".to_owned(),
+            None => return Ok(Self { solver, steps, finish: Finish::default() }),
+        };
+        Err(DiffusionError::Grid { problem })
     }
 
     /// The same with another end.
@@ -92,10 +109,10 @@ impl Sampler {
         Self { finish, ..self }
     }
 
-    /// The grid.
+    /// The steps, each from t to s.
     #[must_use]
-    pub fn times(&self) -> &[f64] {
-        &self.times
+    pub fn steps(&self) -> &[[f64; 2]] {
+        &self.steps
     }
 
     /// A run from `x`, the sample at the grid's first time, with noise from anywhere.
@@ -109,16 +126,16 @@ impl Sampler {
         x: Tensor<D>,
         noise: impl NoiseSource<D> + 'a,
     ) -> Result<Sampling<'a, D>, DiffusionError> {
-        grid::check_within(&self.times, process)?;
-        self.solver.check_start(process, self.times[0])?;
-        let last = self.times[self.times.len() - 1];
+        grid::check_within(self.steps.as_flattened(), process)?;
+        self.solver.check_start(process, self.steps[0][0])?;
+        let last = self.steps[self.steps.len() - 1][1];
         Ok(Sampling {
             process,
             denoiser,
             stepper: self.solver.start()?,
             noise: Box::new(noise),
             denoise_last: self.finish == Finish::Denoise && process.sigma(last) > 0.0,
-            times: self.times.clone(),
+            steps: self.steps.clone(),
             index: 0,
             sample: x,
         })
@@ -199,7 +216,7 @@ pub struct Sampling<'a, const D: usize> {
     denoiser: &'a dyn Denoiser<D>,
     stepper: Box<dyn Stepper<D>>,
     noise: Box<dyn NoiseSource<D> + 'a>,
-    times: Vec<f64>,
+    steps: Vec<[f64; 2]>,
     denoise_last: bool,
     index: usize,
     sample: Tensor<D>,
@@ -209,7 +226,7 @@ impl<const D: usize> Sampling<'_, D> {
     /// Steps from first to last.
     #[must_use]
     pub fn total(&self) -> usize {
-        self.times.len() - 1 + usize::from(self.denoise_last)
+        self.steps.len() + usize::from(self.denoise_last)
     }
 
     /// The sample as it is now.
@@ -240,20 +257,22 @@ impl<const D: usize> Iterator for Sampling<'_, D> {
             return None;
         }
         let index = self.index;
-        let t = self.times[index];
         let x = self.sample.clone();
-        let (s, sample, estimate) = if let Some(&s) = self.times.get(index + 1) {
+        let (t, s, sample, estimate) = if let Some(&[t, s]) = self.steps.get(index) {
             let noise = &mut self.noise;
             let mut context = StepContext {
                 process: self.process,
                 denoiser: self.denoiser,
                 noise: &mut |part| noise.draw(Draw { step: index, part }),
+                index,
+                remaining: self.steps.len() - 1 - index,
             };
             let advance = self.stepper.step(&mut context, x, t, s);
-            (s, advance.sample, advance.estimate)
+            (t, s, advance.sample, advance.estimate)
         } else {
+            let t = self.steps[self.steps.len() - 1][1];
             let estimate = self.denoiser.denoise(x, t);
-            (t, estimate.data.clone(), estimate)
+            (t, t, estimate.data.clone(), estimate)
         };
         self.index += 1;
         self.sample = sample.clone();
@@ -273,7 +292,7 @@ impl<const D: usize> fmt::Debug for Sampling<'_, D> {
         f.debug_struct("Sampling")
             .field("process", &self.process)
             .field("stepper", &self.stepper)
-            .field("times", &self.times)
+            .field("steps", &self.steps)
             .field("index", &self.index)
             .finish_non_exhaustive()
     }

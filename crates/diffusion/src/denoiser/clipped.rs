@@ -34,14 +34,24 @@ impl<'a, N> Clipped<'a, N> {
     }
 }
 
-impl<const D: usize, N: Denoiser<D>> Denoiser<D> for Clipped<'_, N> {
-    fn denoise(&self, x: Tensor<D>, t: f64) -> Estimate<D> {
-        let estimate = self.inner.denoise(x.clone(), t);
+impl<N> Clipped<'_, N> {
+    fn clip<const D: usize>(&self, estimate: Estimate<D>, x: Tensor<D>, t: f64) -> Estimate<D> {
         let data = estimate.data.clamp(*self.range.start(), *self.range.end());
         let law = self.process.law(t);
         if law.sigma == 0.0 {
             return Estimate { data, noise: estimate.noise };
         }
         Prediction::Sample.estimate(data, x, &law)
+    }
+}
+
+impl<const D: usize, N: Denoiser<D>> Denoiser<D> for Clipped<'_, N> {
+    fn denoise(&self, x: Tensor<D>, t: f64) -> Estimate<D> {
+        self.clip(self.inner.denoise(x.clone(), t), x, t)
+    }
+
+    fn denoise_with_spread(&self, x: Tensor<D>, t: f64) -> (Estimate<D>, Option<Tensor<D>>) {
+        let (estimate, spread) = self.inner.denoise_with_spread(x.clone(), t);
+        (self.clip(estimate, x, t), spread)
     }
 }

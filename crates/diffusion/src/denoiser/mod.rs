@@ -1,13 +1,18 @@
 //! Denoisers: from a noisy sample and its time to an estimate of the data and the noise in it.
 
 mod clipped;
+mod dynamic;
 mod exact;
 mod guided;
 mod network;
 
 use burn::tensor::Tensor;
 
+use crate::Law;
+use crate::blend::blend;
+
 pub use clipped::Clipped;
+pub use dynamic::Dynamic;
 pub use exact::GaussianMixture;
 pub use guided::{Contrast, Guided};
 pub use network::Network;
@@ -22,6 +27,12 @@ pub struct Estimate<const D: usize> {
 }
 
 impl<const D: usize> Estimate<D> {
+    /// The sample of this data and noise at another time: DDIM's step there.
+    #[must_use]
+    pub fn at(&self, law: &Law) -> Tensor<D> {
+        blend([law.alpha, law.sigma], self.data.clone(), self.noise.clone())
+    }
+
     /// The first and the second half of a batch, as when two conditions went through a network as one batch.
     ///
     /// # Panics
@@ -58,6 +69,14 @@ pub trait Denoiser<const D: usize> {
     /// # Shapes
     /// - `x`, and both parts of the estimate: `[batch, ...]`.
     fn denoise(&self, x: Tensor<D>, t: f64) -> Estimate<D>;
+
+    /// The estimate, and how wide the posterior is between its least (-1) and its greatest (1) logarithm, if the network says so.
+    ///
+    /// # Shapes
+    /// - all: `[batch, ...]`.
+    fn denoise_with_spread(&self, x: Tensor<D>, t: f64) -> (Estimate<D>, Option<Tensor<D>>) {
+        (self.denoise(x, t), None)
+    }
 }
 
 impl<const D: usize, F: Fn(Tensor<D>, f64) -> Estimate<D>> Denoiser<D> for F {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BetaSchedule, DdpmLadder, Process, RectifiedFlow, SubVariancePreserving, VarianceExploding,
+    BetaSchedule, DdpmLadder, Edm, Process, RectifiedFlow, SubVariancePreserving, VarianceExploding,
     VariancePreserving,
 };
 use crate::DiffusionError;
@@ -59,6 +59,23 @@ pub enum ProcessConfig {
     },
     /// [`RectifiedFlow`].
     RectifiedFlow {},
+    /// [`Edm`].
+    Edm {
+        /// The least noise level.
+        #[serde(default = "edm_min")]
+        sigma_min: f64,
+        /// The greatest.
+        #[serde(default = "edm_max")]
+        sigma_max: f64,
+    },
+}
+
+fn edm_min() -> f64 {
+    0.002
+}
+
+fn edm_max() -> f64 {
+    80.0
 }
 
 fn linear() -> BetaSchedule {
@@ -103,6 +120,7 @@ impl ProcessConfig {
                 Box::new(VarianceExploding::new(sigma_min, sigma_max)?)
             }
             Self::RectifiedFlow {} => Box::new(RectifiedFlow),
+            Self::Edm { sigma_min, sigma_max } => Box::new(Edm::new(sigma_min, sigma_max)?),
         })
     }
 
@@ -162,5 +180,10 @@ pub const PROCESSES: &[ProcessEntry] = &[
         name: "flow",
         help: "rectified flow, straight lines from noise to data",
         config: ProcessConfig::RectifiedFlow {},
+    },
+    ProcessEntry {
+        name: "edm",
+        help: "the noise level is the time, from 0.002 to 80",
+        config: ProcessConfig::Edm { sigma_min: 0.002, sigma_max: 80.0 },
     },
 ];

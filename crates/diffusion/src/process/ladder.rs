@@ -42,6 +42,15 @@ pub enum BetaSchedule {
     },
     /// alpha_bar a squared cosine of time, beta held below 0.999.
     Cosine,
+    /// beta a logistic curve in i, from -6 to 6 (GeoDiff).
+    Sigmoid {
+        /// The lower end of the curve.
+        #[serde(default = "linear_start")]
+        beta_start: f64,
+        /// The upper end.
+        #[serde(default = "linear_end")]
+        beta_end: f64,
+    },
 }
 
 fn linear_start() -> f64 {
@@ -77,6 +86,9 @@ impl BetaSchedule {
             Self::Linear { beta_start, beta_end } => line(beta_start, beta_end).collect(),
             Self::ScaledLinear { beta_start, beta_end } => {
                 line(beta_start.sqrt(), beta_end.sqrt()).map(|root| root * root).collect()
+            }
+            Self::Sigmoid { beta_start, beta_end } => {
+                line(-6.0, 6.0).map(|x| beta_start + (beta_end - beta_start) / (1.0 + (-x).exp())).collect()
             }
             Self::Cosine => {
                 let alpha_bar =
@@ -115,7 +127,8 @@ impl DdpmLadder {
         require("the number of rungs of the ladder", "at least 2", rungs as f64, rungs >= 2)?;
         // Its ends first: beyond the range the table would hold NaN.
         if let BetaSchedule::Linear { beta_start, beta_end }
-        | BetaSchedule::ScaledLinear { beta_start, beta_end } = schedule
+        | BetaSchedule::ScaledLinear { beta_start, beta_end }
+        | BetaSchedule::Sigmoid { beta_start, beta_end } = schedule
         {
             require(
                 "beta_start of the ladder",
@@ -147,6 +160,23 @@ impl DdpmLadder {
             log_alpha_bar.push(log);
         }
         Ok(Self { log_alpha_bar })
+    }
+
+    /// The ladder with sqrt(alpha_bar) shifted and stretched so that the last rung has `alpha_bar`, 0 for pure noise, and the first one keeps its
+    /// own.
+    ///
+    /// Source: Lin, Liu, Li, Yang, "Common diffusion noise schedules and sample steps are flawed", 2024, algorithm 1.
+    #[must_use]
+    pub fn with_zero_terminal_snr(&self, alpha_bar: f64) -> Self {
+        let roots: Vec<f64> = self.log_alpha_bar[1..].iter().map(|log| (log / 2.0).exp()).collect();
+        let (first, last) = (roots[0], roots[roots.len() - 1]);
+        let stretch = first / (first - last);
+        let count = roots.len();
+        let logs = roots.into_iter().enumerate().map(|(i, root)| {
+            let square = ((root - last) * stretch).powi(2);
+            if i + 1 == count { alpha_bar.ln() } else { square.ln() }
+        });
+        Self { log_alpha_bar: std::iter::once(0.0).chain(logs).collect() }
     }
 
     /// The time of rung `index` (from 0).

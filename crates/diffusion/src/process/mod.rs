@@ -1,6 +1,7 @@
 //! Processes: how data becomes noise.
 
 mod config;
+mod edm;
 mod ladder;
 mod rectified_flow;
 mod sub_variance_preserving;
@@ -10,6 +11,7 @@ mod variance_preserving;
 use std::fmt::Debug;
 
 pub use config::{PROCESSES, ProcessConfig, ProcessEntry};
+pub use edm::Edm;
 pub use ladder::{BetaSchedule, DdpmLadder};
 pub use rectified_flow::RectifiedFlow;
 pub use sub_variance_preserving::SubVariancePreserving;

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Ancestral, Clock, DpmSolverPlusPlus2M, Euler, Heun, Stepper, start};
+use super::{
+    Ancestral, Clock, Consistency, DpmSolver, Euler, FinalOrder, Heun, Integrand, LinearMultistep, Midpoint,
+    Nodes, Pndm, SingleStep, Stepper, Stochasticity, Trajectory, UniPc, Variance, start,
+};
 use crate::error::require;
 use crate::{DiffusionError, Process};
 
@@ -13,7 +16,7 @@ use crate::{DiffusionError, Process};
 ///
 /// let config: SolverConfig = serde_json::from_str(r#"{"type": "heun", "clock": "angle"}"#)?;
 /// assert_eq!(config, SolverConfig::Heun { clock: Clock::Angle });
-/// assert_eq!(SolverConfig::named("ddim")?, SolverConfig::Ancestral { eta: 0.0 });
+/// assert_eq!(SolverConfig::named("ddim")?, SolverConfig::ddim());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -23,6 +26,9 @@ pub enum SolverConfig {
     Ancestral {
         /// 0 for DDIM, 1 for DDPM.
         eta: f64,
+        /// The variance of what is drawn.
+        #[serde(default)]
+        variance: Variance,
     },
     /// [`Euler`].
     Euler {
@@ -36,22 +42,36 @@ pub enum SolverConfig {
         #[serde(default)]
         clock: Clock,
     },
-    /// [`DpmSolverPlusPlus2M`].
-    #[serde(rename = "dpmpp_2m")]
-    DpmSolverPlusPlus2M {},
+    /// [`Midpoint`].
+    Midpoint(Midpoint),
+    /// [`DpmSolver`], multistep; without options DPM-Solver++(2M).
+    #[serde(alias = "dpmpp_2m")]
+    DpmSolver(DpmSolver),
+    /// [`SingleStep`].
+    SingleStep(SingleStep),
+    /// [`UniPc`].
+    UniPc(UniPc),
+    /// [`LinearMultistep`]: LMS and DEIS.
+    LinearMultistep(LinearMultistep),
+    /// [`Pndm`].
+    Pndm(Pndm),
+    /// [`Consistency`]: consistency models and LCM.
+    Consistency(Consistency),
+    /// [`Trajectory`]: TCD.
+    Trajectory(Trajectory),
 }
 
 impl SolverConfig {
     /// DDPM's ancestral sampling.
     #[must_use]
     pub const fn ddpm() -> Self {
-        Self::Ancestral { eta: 1.0 }
+        Self::Ancestral { eta: 1.0, variance: Variance::Posterior }
     }
 
     /// DDIM.
     #[must_use]
     pub const fn ddim() -> Self {
-        Self::Ancestral { eta: 0.0 }
+        Self::Ancestral { eta: 0.0, variance: Variance::Posterior }
     }
 
     /// Euler's rule, in the process's own clock.
@@ -69,7 +89,7 @@ impl SolverConfig {
     /// DPM-Solver++(2M).
     #[must_use]
     pub const fn dpmpp_2m() -> Self {
-        Self::DpmSolverPlusPlus2M {}
+        Self::DpmSolver(DPMPP_2M)
     }
 
     /// The solver of a name in [`SOLVERS`].
@@ -91,11 +111,34 @@ impl SolverConfig {
     /// If eta is not in `[0, 1]`.
     pub fn check(self) -> Result<(), DiffusionError> {
         match self {
-            Self::Ancestral { eta } => {
-                require("eta of the ancestral solver", "from 0 to 1", eta, (0.0..=1.0).contains(&eta))
+            Self::Ancestral { eta, .. } => share("eta of the ancestral solver", eta),
+            Self::Midpoint(Midpoint { eta }) => share("eta of the midpoint solver", eta),
+            Self::Trajectory(Trajectory { gamma }) => share("gamma of the trajectory solver", gamma),
+            Self::DpmSolver(rule) => {
+                order("the order of DPM-Solver", rule.order)?;
+                let mixed =
+                    rule.integrand == Integrand::Noise && rule.stochasticity == Stochasticity::Stochastic;
+                let fits = rule.order <= 2 || !mixed;
+                require("the order of DPM-Solver", "1 or 2 for stochastic noise", rule.order as f64, fits)
                     .map(drop)
             }
-            Self::Euler { .. } | Self::Heun { .. } | Self::DpmSolverPlusPlus2M {} => Ok(()),
+            Self::SingleStep(SingleStep { rule }) => {
+                order("the order of DPM-Solver", rule.order)?;
+                let fits = rule.order <= 2 || rule.stochasticity == Stochasticity::Deterministic;
+                require("the order of DPM-Solver", "1 or 2 in stochastic blocks", rule.order as f64, fits)
+                    .map(drop)
+            }
+            Self::UniPc(rule) => order("the order of UniPC", rule.order),
+            Self::LinearMultistep(rule) => {
+                let fits = (1..=8).contains(&rule.order);
+                require("the order of the multistep rule", "from 1 to 8", rule.order as f64, fits).map(drop)
+            }
+            Self::Consistency(Consistency { boundary, sigma_floor }) => {
+                require("sigma_floor", "0 or more", sigma_floor, sigma_floor >= 0.0)?;
+                let data = boundary.map_or(1.0, |boundary| boundary.sigma_data);
+                require("sigma_data of the boundary", "above 0", data, data > 0.0).map(drop)
+            }
+            Self::Euler { .. } | Self::Heun { .. } | Self::Pndm(_) => Ok(()),
         }
     }
 
@@ -118,12 +161,46 @@ impl SolverConfig {
     pub fn start<const D: usize>(self) -> Result<Box<dyn Stepper<D>>, DiffusionError> {
         self.check()?;
         Ok(match self {
-            Self::Ancestral { eta } => start(Ancestral { eta }, "ancestral"),
+            Self::Ancestral { eta, variance } => start(Ancestral { eta, variance }, "ancestral"),
             Self::Euler { clock } => start(Euler { clock }, "euler"),
             Self::Heun { clock } => start(Heun { clock }, "heun"),
-            Self::DpmSolverPlusPlus2M {} => start(DpmSolverPlusPlus2M, "dpmpp-2m"),
+            Self::Midpoint(rule) => start(rule, "midpoint"),
+            Self::DpmSolver(rule) => start(rule, "DPM-Solver"),
+            Self::SingleStep(rule) => start(rule, "singlestep DPM-Solver"),
+            Self::UniPc(rule) => start(rule, "UniPC"),
+            Self::LinearMultistep(rule) => start(rule, "the linear multistep rule"),
+            Self::Pndm(rule) => start(rule, "PNDM"),
+            Self::Consistency(rule) => start(rule, "consistency"),
+            Self::Trajectory(rule) => start(rule, "trajectory"),
         })
     }
+}
+
+fn share(what: &'static str, value: f64) -> Result<(), DiffusionError> {
+    require(what, "from 0 to 1", value, (0.0..=1.0).contains(&value)).map(drop)
+}
+
+fn order(what: &'static str, value: usize) -> Result<(), DiffusionError> {
+    require(what, "from 1 to 3", value as f64, (1..=3).contains(&value)).map(drop)
+}
+
+const DPMPP_2M: DpmSolver = DpmSolver {
+    order: 2,
+    integrand: Integrand::Data,
+    second_order: super::SecondOrder::Midpoint,
+    stochasticity: Stochasticity::Deterministic,
+    final_order: FinalOrder::Kept,
+};
+
+/// What a solver solves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SolverKind {
+    /// The probability-flow equation: a start has one end.
+    Deterministic,
+    /// The reverse stochastic equation: noise is drawn at every step.
+    Stochastic,
+    /// Neither: it needs a network that was trained to go to the data in one step.
+    Consistency,
 }
 
 /// One row of [`SOLVERS`].
@@ -133,9 +210,11 @@ pub struct SolverEntry {
     pub name: &'static str,
     /// One line of help.
     pub help: &'static str,
+    /// What it solves.
+    pub kind: SolverKind,
     /// The order of convergence: the error falls as steps^-order (for a solver that draws noise, that of its mean).
     pub order: u32,
-    /// Evaluations of the denoiser a step.
+    /// Evaluations of the denoiser a step, but for the steps that a solver begins or ends with.
     pub evaluations: u32,
     /// The solver with its usual options.
     pub config: SolverConfig,
@@ -143,39 +222,145 @@ pub struct SolverEntry {
 
 /// Every solver, for help texts, tests and docs.
 pub const SOLVERS: &[SolverEntry] = &[
-    SolverEntry {
-        name: "ddpm",
-        help: "ancestral sampling with fresh noise at every step (Ho et al. 2020)",
-        order: 1,
-        evaluations: 1,
-        config: SolverConfig::ddpm(),
-    },
-    SolverEntry {
-        name: "ddim",
-        help: "the same without fresh noise (Song et al. 2021)",
-        order: 1,
-        evaluations: 1,
-        config: SolverConfig::ddim(),
-    },
-    SolverEntry {
-        name: "euler",
-        help: "Euler's rule for the probability-flow equation",
-        order: 1,
-        evaluations: 1,
-        config: SolverConfig::euler(),
-    },
-    SolverEntry {
-        name: "heun",
-        help: "Heun's rule, two evaluations a step (Karras et al. 2022)",
-        order: 2,
-        evaluations: 2,
-        config: SolverConfig::heun(),
-    },
-    SolverEntry {
-        name: "dpmpp-2m",
-        help: "DPM-Solver++(2M), a multistep exponential integrator (Lu et al. 2022)",
-        order: 2,
-        evaluations: 1,
-        config: SolverConfig::dpmpp_2m(),
-    },
+    entry(
+        "ddpm",
+        1,
+        1,
+        SolverConfig::ddpm(),
+        "ancestral sampling with fresh noise at every step (Ho et al. 2020)",
+    ),
+    entry("ddim", 1, 1, SolverConfig::ddim(), "the same without fresh noise (Song et al. 2021)"),
+    entry("euler", 1, 1, SolverConfig::euler(), "Euler's rule for the probability-flow equation"),
+    entry("heun", 2, 2, SolverConfig::heun(), "Heun's rule, two evaluations a step (Karras et al. 2022)"),
+    entry(
+        "dpm2",
+        2,
+        2,
+        SolverConfig::Midpoint(Midpoint { eta: 0.0 }),
+        "the midpoint rule in the noise ratio",
+    ),
+    entry(
+        "dpm2-ancestral",
+        1,
+        2,
+        SolverConfig::Midpoint(Midpoint { eta: 1.0 }),
+        "the midpoint rule with fresh noise at every step",
+    ),
+    entry(
+        "dpmpp-2m",
+        2,
+        1,
+        SolverConfig::dpmpp_2m(),
+        "DPM-Solver++(2M), a multistep exponential integrator (Lu et al. 2022)",
+    ),
+    entry(
+        "dpmpp-3m",
+        2,
+        1,
+        SolverConfig::DpmSolver(DpmSolver { order: 3, ..DPMPP_2M }),
+        "DPM-Solver++(3M), with a memory of two steps",
+    ),
+    entry(
+        "dpmpp-2m-sde",
+        1,
+        1,
+        SolverConfig::DpmSolver(DpmSolver { stochasticity: Stochasticity::Stochastic, ..DPMPP_2M }),
+        "DPM-Solver++(2M) for the stochastic equation",
+    ),
+    entry(
+        "dpmpp-2s",
+        2,
+        1,
+        SolverConfig::SingleStep(SingleStep { rule: DPMPP_2M }),
+        "DPM-Solver++(2S), in blocks of two evaluations",
+    ),
+    entry(
+        "unipc",
+        3,
+        1,
+        SolverConfig::UniPc(UniPc {
+            order: 2,
+            integrand: Integrand::Data,
+            step_function: super::StepFunction::Bh2,
+            uncorrected: 0,
+            final_order: FinalOrder::Kept,
+        }),
+        "UniPC, predictor and corrector (Zhao et al. 2023)",
+    ),
+    entry(
+        "deis",
+        3,
+        1,
+        SolverConfig::LinearMultistep(LinearMultistep {
+            order: 3,
+            nodes: Nodes::LogNoiseRatio,
+            final_order: FinalOrder::Kept,
+        }),
+        "DEIS, multistep in the logarithm of the noise ratio (Zhang, Chen 2023)",
+    ),
+    entry(
+        "lms",
+        4,
+        1,
+        SolverConfig::LinearMultistep(LinearMultistep {
+            order: 4,
+            nodes: Nodes::NoiseRatio,
+            final_order: FinalOrder::Kept,
+        }),
+        "Adams and Bashforth's rule in the noise ratio",
+    ),
+    entry(
+        "pndm",
+        2,
+        1,
+        SolverConfig::Pndm(Pndm {
+            beginning: super::Beginning::RungeKutta,
+            averaged: super::Averaged::Noise,
+        }),
+        "PNDM: DDIM's step with the noise of several steps (Liu et al. 2022)",
+    ),
+    entry(
+        "lcm",
+        1,
+        1,
+        SolverConfig::Consistency(Consistency {
+            boundary: Some(super::Boundary { sigma_data: 0.5, timestep_scaling: 10.0 }),
+            sigma_floor: 0.0,
+        }),
+        "for networks distilled to go to the data in a few steps (Luo et al. 2023)",
+    ),
+    entry(
+        "tcd",
+        1,
+        1,
+        SolverConfig::Trajectory(Trajectory { gamma: 0.3 }),
+        "for networks distilled along trajectories (Zheng et al. 2024)",
+    ),
+    entry(
+        "consistency",
+        1,
+        1,
+        SolverConfig::Consistency(Consistency { boundary: None, sigma_floor: 0.0 }),
+        "for consistency models: to the data, then back to less noise (Song et al. 2023)",
+    ),
 ];
+
+const fn entry(
+    name: &'static str,
+    order: u32,
+    evaluations: u32,
+    config: SolverConfig,
+    help: &'static str,
+) -> SolverEntry {
+    let kind = match config {
+        SolverConfig::Ancestral { eta, .. } | SolverConfig::Midpoint(Midpoint { eta }) if eta > 0.0 => {
+            SolverKind::Stochastic
+        }
+        SolverConfig::DpmSolver(DpmSolver { stochasticity: Stochasticity::Stochastic, .. }) => {
+            SolverKind::Stochastic
+        }
+        SolverConfig::Consistency(_) | SolverConfig::Trajectory(_) => SolverKind::Consistency,
+        _ => SolverKind::Deterministic,
+    };
+    SolverEntry { name, help, kind, order, evaluations, config }
+}

@@ -9,23 +9,37 @@
 mod ancestral;
 mod clock;
 mod config;
+mod consistency;
 mod dpm_solver;
 mod euler;
 mod heun;
+mod history;
+mod linear_multistep;
+mod midpoint;
+mod pndm;
+mod single_step;
 mod state;
+mod uni_pc;
 
 use std::fmt::{self, Debug};
 
 use burn::tensor::Tensor;
 
-pub use ancestral::Ancestral;
+pub use ancestral::{Ancestral, Variance};
 pub use clock::Clock;
-pub use config::{SOLVERS, SolverConfig, SolverEntry};
-pub use dpm_solver::{DpmSolverPlusPlus2M, Previous};
+pub use config::{SOLVERS, SolverConfig, SolverEntry, SolverKind};
+pub use consistency::{Boundary, Consistency, Trajectory};
+pub use dpm_solver::{DpmSolver, FinalOrder, Integrand, SecondOrder, Stochasticity};
 pub use euler::Euler;
 pub use heun::Heun;
+pub use history::History;
+pub use linear_multistep::{LinearMultistep, Nodes};
+pub use midpoint::Midpoint;
+pub use pndm::{Averaged, Beginning, Pndm};
+pub use single_step::{Block, SingleStep};
 pub(crate) use state::start;
 pub use state::{SavedState, SolverState, Stepper};
+pub use uni_pc::{Corrected, StepFunction, UniPc};
 
 use crate::{Denoiser, Estimate, Process};
 
@@ -37,6 +51,10 @@ pub struct StepContext<'a, const D: usize> {
     pub denoiser: &'a dyn Denoiser<D>,
     /// Fresh standard normal noise, shaped as the sample; the argument counts the draws within a step, from 0.
     pub noise: &'a mut dyn FnMut(usize) -> Tensor<D>,
+    /// The step's number in its run, from 0.
+    pub index: usize,
+    /// How many steps follow it.
+    pub remaining: usize,
 }
 
 impl<const D: usize> Debug for StepContext<'_, D> {

@@ -51,8 +51,12 @@ fn mean_and_variance_are_propagated_exactly(#[case] process: &dyn Process) {
     for (eta, steps) in [(1.0, 5), (1.0, 40), (0.5, 12)] {
         let times = grid::natural(process, steps).unwrap();
         let (mean, variance) = propagated(process, &times, eta);
-        let sampler =
-            Sampler::new(SolverConfig::Ancestral { eta }, times).unwrap().with_finish(Finish::AtGridEnd);
+        let sampler = Sampler::new(
+            SolverConfig::Ancestral { eta, variance: kiln_diffusion::Variance::Posterior },
+            times,
+        )
+        .unwrap()
+        .with_finish(Finish::AtGridEnd);
         let sampling = sampler.start_keyed(process, &data, [n / 100, 100], NoiseKey::new(3), &Device::flex());
         let (sample_mean, sample_variance) = moments(sampling.unwrap().finish());
         let (mean_error, variance_error) = ((variance / n as f64).sqrt(), variance * (2.0 / n as f64).sqrt());
