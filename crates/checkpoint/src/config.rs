@@ -63,17 +63,14 @@ pub fn read<T: DeserializeOwned>(text: &str, classes: &[&str]) -> Result<T, Conf
     {
         return Err(ConfigError::Class { expected: format!("`{}`", classes.join("` or `")), found });
     }
-    let object = object(text)?;
-    serde_json::from_value(Value::Object(object.clone())).map_err(|error| {
+    serde_json::from_value(Value::Object(object(text)?)).or_else(|error| {
         // serde does not say which field it was in; every field has a default, so each can be tried alone.
-        object
-            .into_iter()
-            .find_map(|(field, value)| {
-                let alone = Map::from_iter([(field.clone(), value)]);
-                let reason = serde_json::from_value::<T>(Value::Object(alone)).err()?.to_string();
-                Some(ConfigError::Field { field, reason })
-            })
-            .unwrap_or_else(|| ConfigError::NotJson { reason: error.to_string() })
+        let wrong = object(text)?.into_iter().find_map(|(field, value)| {
+            let alone = Map::from_iter([(field.clone(), value)]);
+            let reason = serde_json::from_value::<T>(Value::Object(alone)).err()?.to_string();
+            Some(ConfigError::Field { field, reason })
+        });
+        Err(wrong.unwrap_or_else(|| ConfigError::NotJson { reason: error.to_string() }))
     })
 }
 

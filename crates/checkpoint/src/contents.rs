@@ -29,6 +29,8 @@ pub struct StoredPipeline {
     pub folders: BTreeMap<String, PathBuf>,
     /// The configs of parts that are in no folder: the scheduler that a file with a whole model was published with.
     pub configs: BTreeMap<String, String>,
+    /// The text of its `model_index.json`, if it is a folder.
+    pub index: Option<String>,
 }
 
 /// What a path holds.
@@ -71,7 +73,14 @@ impl Contents {
     /// As [`open`](Self::open), and if there are no weights of the variant asked for.
     pub fn open_with(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Self, CheckpointError> {
         let path = path.as_ref();
-        if path.is_dir() { folder::open(path, options) } else { Self::of(Checkpoint::open(path)?) }
+        if path.is_dir() {
+            return folder::open(path, options);
+        }
+        match Self::of(Checkpoint::open(path)?)? {
+            // One of several files of weights in a model's folder.
+            Self::Tensors(weights) => folder::beside(path, weights),
+            recognised => Ok(recognised),
+        }
     }
 
     /// What the tensors of one file are, by their names.

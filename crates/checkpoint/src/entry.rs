@@ -8,7 +8,7 @@ use burn::tensor::{BoolStore, DType, TensorData};
 use safetensors::Dtype;
 
 use crate::source::Source;
-use crate::{Arrangement, CheckpointError, View};
+use crate::{Arrangement, CheckpointError, View, elements};
 
 /// A tensor as it is seen, and how it comes about.
 #[derive(Clone, Debug)]
@@ -26,6 +26,14 @@ enum Origin {
     Strided { source: Arc<Source>, start: u64, strides: Vec<usize> },
     /// Rows of another tensor, laid out otherwise.
     View { of: Arc<Entry>, rows: Vec<Range<usize>>, arrangement: Arrangement },
+}
+
+/// How a matrix is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Orientation {
+    AsStored,
+    /// Rows as columns: Burn's linear weights are `[in, out]`, PyTorch's `[out, in]`.
+    Transposed,
 }
 
 impl Entry {
@@ -108,36 +116,59 @@ impl Entry {
         match &self.origin {
             Origin::Stored { source, start, len } => source.get(*start, *len).map(Cow::Borrowed),
             Origin::Strided { source, start, strides } => {
-                gather(source, *start, &self.shape, strides, self.dtype.bitsize() / 8).map(Cow::Owned)
+                elements::gather(source, *start, &self.shape, strides, self.dtype.bitsize() / 8)
+                    .map(Cow::Owned)
             }
             Origin::View { of, rows, arrangement } => {
-                let bytes = chosen(of.bytes()?, rows, of.shape.first().copied().unwrap_or(1))?;
+                let bytes = elements::chosen(of.bytes()?, rows, of.shape.first().copied().unwrap_or(1))?;
                 match arrangement {
                     Arrangement::AsIs | Arrangement::Reshaped(_) => Some(bytes),
                     Arrangement::Transposed => {
-                        transposed(&bytes, self.shape[0], self.dtype.bitsize() / 8).map(Cow::Owned)
+                        let columns = self.shape[0];
+                        Some(Cow::Owned(elements::transposed(&bytes, columns, self.dtype.bitsize() / 8)))
                     }
                 }
             }
         }
     }
 
-    /// Its numbers as Burn has them; `name` is for errors.
+    /// Its numbers as they are stored; `name` is for errors.
     pub(crate) fn read(&self, name: &str) -> Result<TensorData, CheckpointError> {
-        let dtype = self.burn_dtype(name)?;
+        self.read_as(name, self.burn_dtype(name)?, Orientation::AsStored)
+    }
+
+    /// Its numbers as `dtype`. Beside what is given, no more than one copy in the stored type is made.
+    pub(crate) fn read_as(
+        &self,
+        name: &str,
+        dtype: DType,
+        orientation: Orientation,
+    ) -> Result<TensorData, CheckpointError> {
+        let stored = self.burn_dtype(name)?;
         let fail = |reason: &str| CheckpointError::Entry {
             file: self.file().to_owned(),
             tensor: name.to_owned(),
             reason: reason.to_owned(),
         };
         self.source().check_whole()?;
-        let bytes = self.bytes().ok_or_else(|| fail("its data lies beyond the end of the file"))?;
+        let mut bytes = self.bytes().ok_or_else(|| fail("its data lies beyond the end of the file"))?;
         // Rust's bool has two values; any other byte in its place is not to be looked at as one.
-        if dtype.is_bool() && bytes.iter().any(|&byte| byte > 1) {
+        if stored.is_bool() && bytes.iter().any(|&byte| byte > 1) {
             return Err(fail("a BOOL is neither 0 nor 1"));
         }
-        TensorData::try_from_bytes_vec(bytes.into_owned(), self.shape.clone(), dtype)
-            .map_err(|error| fail(&error.to_string()))
+        let mut shape = self.shape.clone();
+        if orientation == Orientation::Transposed
+            && let [rows, columns] = shape[..]
+        {
+            bytes = Cow::Owned(elements::transposed(&bytes, columns, stored.size()));
+            shape = vec![columns, rows];
+        }
+        let bytes = if stored == dtype {
+            bytes.into_owned()
+        } else {
+            elements::cast(&bytes, stored, dtype).map_err(|error| fail(&error))?
+        };
+        TensorData::try_from_bytes_vec(bytes, shape, dtype).map_err(|error| fail(&error.to_string()))
     }
 
     pub(crate) fn burn_dtype(&self, name: &str) -> Result<DType, CheckpointError> {
@@ -148,64 +179,6 @@ impl Entry {
             found: self.dtype,
         })
     }
-}
-
-/// The rows of these ranges, one after the other; all of them where there is no range.
-fn chosen<'a>(bytes: Cow<'a, [u8]>, rows: &[Range<usize>], of: usize) -> Option<Cow<'a, [u8]>> {
-    if rows.is_empty() {
-        return Some(bytes);
-    }
-    let row = bytes.len().checked_div(of).unwrap_or(0);
-    let part = |rows: &Range<usize>| rows.start * row..rows.end * row;
-    if let ([rows], Cow::Borrowed(bytes)) = (rows, &bytes) {
-        return bytes.get(part(rows)).map(Cow::Borrowed);
-    }
-    let mut chosen = Vec::with_capacity(rows.iter().map(|rows| rows.len() * row).sum());
-    for rows in rows {
-        chosen.extend_from_slice(bytes.get(part(rows))?);
-    }
-    Some(Cow::Owned(chosen))
-}
-
-/// A matrix of `columns` columns with rows and columns exchanged.
-fn transposed(bytes: &[u8], columns: usize, element: usize) -> Option<Vec<u8>> {
-    let rows = (bytes.len() / element.max(1)).checked_div(columns).unwrap_or(0);
-    let mut turned = Vec::with_capacity(bytes.len());
-    for column in 0..columns {
-        for row in 0..rows {
-            let at = (row * columns + column) * element;
-            turned.extend_from_slice(bytes.get(at..at + element)?);
-        }
-    }
-    Some(turned)
-}
-
-/// The elements that lie `strides` apart from `start` on.
-fn gather(
-    source: &Source,
-    start: u64,
-    shape: &[usize],
-    strides: &[usize],
-    element: usize,
-) -> Option<Vec<u8>> {
-    let start = usize::try_from(start).ok()?;
-    let bytes = source.bytes();
-    let elements: usize = shape.iter().product();
-    let mut gathered = Vec::with_capacity(elements.checked_mul(element)?);
-    let mut index = vec![0; shape.len()];
-    for _ in 0..elements {
-        let at: usize = index.iter().zip(strides).map(|(index, stride)| index * stride).sum();
-        let at = start + at * element;
-        gathered.extend_from_slice(bytes.get(at..at + element)?);
-        for side in (0..shape.len()).rev() {
-            index[side] += 1;
-            if index[side] < shape[side] {
-                break;
-            }
-            index[side] = 0;
-        }
-    }
-    Some(gathered)
 }
 
 /// Burn's name for a stored type, where it has one.

@@ -14,7 +14,8 @@ use std::path::{Component, Path, PathBuf};
 use serde_json::{Map, Value};
 
 use crate::{
-    CheckpointError, ConfigError, Contents, OpenOptions, StoredModel, StoredPipeline, config, shards,
+    Checkpoint, CheckpointError, ConfigError, Contents, OpenOptions, StoredModel, StoredPipeline, config,
+    shards,
 };
 
 /// A config is text of some kilobytes; the longest published (a thousand named classes) has 100.
@@ -48,6 +49,17 @@ fn model(folder: &Path, config: &Path, options: &OpenOptions) -> Result<StoredMo
     Ok(StoredModel { config: text, weights, origin: config.display().to_string() })
 }
 
+/// What a file of weights is by the config beside it, if there is one.
+pub(crate) fn beside(file: &Path, weights: Checkpoint) -> Result<Contents, CheckpointError> {
+    let config = file.with_file_name("config.json");
+    if !config.is_file() {
+        return Ok(Contents::Tensors(weights));
+    }
+    let text = read_text(&config, MAX_CONFIG)?;
+    config::class_of(&text).map_err(|source| at(&config, source))?;
+    Ok(Contents::Model(StoredModel { config: text, weights, origin: config.display().to_string() }))
+}
+
 fn pipeline(folder: &Path, index: &Path, options: &OpenOptions) -> Result<StoredPipeline, CheckpointError> {
     let fail = |reason: String| CheckpointError::Index { file: index.display().to_string(), reason };
     let text = read_text(index, MAX_CONFIG)?;
@@ -75,7 +87,7 @@ fn pipeline(folder: &Path, index: &Path, options: &OpenOptions) -> Result<Stored
             tracing::warn!("{}: part `{part}` is not in the folder", index.display());
         }
     }
-    Ok(StoredPipeline { class, models, folders, configs: BTreeMap::new() })
+    Ok(StoredPipeline { class, models, folders, configs: BTreeMap::new(), index: Some(text) })
 }
 
 /// The path of `name` in `folder`, unless it leads out of it. What is there may be a link to anywhere: that is how the

@@ -22,9 +22,9 @@ use crate::source::Source;
 
 /// Longest header that the format allows.
 const MAX_HEADER: u64 = 100_000_000;
-/// A file has no more tensors than this, nor notes beside them: each costs more memory than its place in the header.
-/// The largest models published have a hundred thousand.
-pub(crate) const MAX_TENSORS: usize = 1 << 17;
+/// A file has no more tensors than this, nor notes beside them: each costs some hundred bytes of memory, more than its place
+/// in the header. The largest models published have a thousand or two in a file.
+pub(crate) const MAX_TENSORS: usize = 1 << 16;
 /// A tensor has no more dimensions than this: a list of a million of them is an attack on memory, not a shape.
 const MAX_RANK: usize = 16;
 const LENGTH_BYTES: u64 = 8;
@@ -163,6 +163,34 @@ impl<'de> Deserialize<'de> for RawShape {
     }
 }
 
+/// The notes beside the tensors.
+struct Notes(BTreeMap<String, String>);
+
+impl<'de> Deserialize<'de> for Notes {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Texts;
+        impl<'de> Visitor<'de> for Texts {
+            type Value = Notes;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                write!(f, "an object of texts under {METADATA}")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Notes, A::Error> {
+                let mut notes = BTreeMap::new();
+                while let Some((key, value)) = map.next_entry()? {
+                    if notes.len() == MAX_TENSORS {
+                        return Err(A::Error::custom(format!("more than {MAX_TENSORS} notes")));
+                    }
+                    notes.insert(key, value);
+                }
+                Ok(Notes(notes))
+            }
+        }
+        deserializer.deserialize_map(Texts)
+    }
+}
+
 #[derive(Default)]
 struct RawHeader {
     metadata: BTreeMap<String, String>,
@@ -207,7 +235,7 @@ impl<'de> Visitor<'de> for HeaderSeed<'_> {
         let mut header = RawHeader::default();
         while let Some(name) = map.next_key::<String>()? {
             if name == METADATA {
-                header.metadata = map.next_value()?;
+                header.metadata = map.next_value::<Notes>()?.0;
                 continue;
             }
             *self.at = Some(name.clone());

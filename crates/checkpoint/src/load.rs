@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::store::burn_pack::{Error as PackError, Tensor as PackTensor};
-use burn::store::{
-    Applier, ApplyError, BurnToPyTorchAdapter, ModuleAdapter, ModuleContext, PyTorchToBurnAdapter, bridge,
-};
+use burn::store::{Applier, ApplyError, BurnToPyTorchAdapter, ModuleAdapter, ModuleContext, bridge};
 use burn::tensor::{Bool, BoolStore, DType, Element, Int, Shape, Tensor, TensorData, bf16, f16};
 
+use crate::entry::Orientation;
 use crate::{Checkpoint, CheckpointError};
 
 /// A module with its parameters from a file.
@@ -30,6 +29,9 @@ pub struct Parameter {
     pub shape: Vec<usize>,
     /// Type in memory, from which follows what a file may hold.
     dtype: DType,
+    /// Its name in the module.
+    path: String,
+    orientation: Orientation,
 }
 
 /// The parameters of `module` in its own order, with the names and shapes that they have in a file. None is initialised
@@ -73,12 +75,13 @@ impl Checkpoint {
         };
         let float = device.settings().float_dtype.into();
         let tensors =
-            wanted.iter().map(|parameter| self.deferred(&parameter.name, float)).collect::<Result<_, _>>()?;
-        let mut applier = Applier::new(tensors, None, Some(Box::new(PyTorchToBurnAdapter)), true);
+            wanted.iter().map(|parameter| self.parameter(parameter, float)).collect::<Result<_, _>>()?;
+        // Each tensor comes with the name and the layout that the module has, so that no adapter copies it once more.
+        let mut applier = Applier::new(tensors, None, None, true);
         let module = module.map(&mut applier);
         let result = applier.into_result();
         match result.errors.first() {
-            Some(error) => Err(self.failed(error)),
+            Some(error) => Err(self.failed(error, &wanted)),
             None => Ok(Loaded { module, surplus: self.surplus(&wanted) }),
         }
     }
@@ -130,35 +133,47 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// The tensor as burn-store passes it on: read when its turn comes, floats as `float`.
-    fn deferred(&self, name: &str, float: DType) -> Result<PackTensor, CheckpointError> {
+    /// The tensor as burn-store passes it on: read when its turn comes, as it is stored.
+    pub(crate) fn deferred(&self, name: &str) -> Result<PackTensor, CheckpointError> {
         let entry = Arc::clone(self.entry(name)?);
-        let stored = entry.burn_dtype(name)?;
+        let (shape, tensor) = (Shape::from(entry.shape.clone()), name.to_owned());
+        Ok(bridge::deferred(name.to_owned(), entry.burn_dtype(name)?, shape, None, move || {
+            entry.read(&tensor).map_err(|error| PackError::IoError(error.to_string()))
+        }))
+    }
+
+    /// The value of a parameter, read when its turn comes, with a warning if it is not finite.
+    fn parameter(&self, parameter: &Parameter, float: DType) -> Result<PackTensor, CheckpointError> {
+        let (name, orientation) = (parameter.name.clone(), parameter.orientation);
+        let entry = Arc::clone(self.entry(&name)?);
+        let stored = entry.burn_dtype(&name)?;
         let dtype = if stored.is_float() { float } else { stored };
-        let shape = Shape::from(entry.shape.clone());
-        let tensor = name.to_owned();
-        Ok(bridge::deferred(name.to_owned(), dtype, shape, None, move || {
-            let data = entry.read(&tensor).map_err(|error| PackError::IoError(error.to_string()))?;
-            let data = data.try_cast(dtype).map_err(|error| PackError::ValidationError(error.to_string()))?;
+        let mut shape = Shape::from(entry.shape.clone());
+        if orientation == Orientation::Transposed {
+            shape = shape.iter().rev().copied().collect::<Vec<_>>().into();
+        }
+        Ok(bridge::deferred(parameter.path.clone(), dtype, shape, None, move || {
+            let data = entry
+                .read_as(&name, dtype, orientation)
+                .map_err(|error| PackError::IoError(error.to_string()))?;
             if !is_finite(&data) {
-                tracing::warn!(
-                    "{}: tensor `{tensor}` holds values that are not finite as {}",
-                    entry.file(),
-                    dtype.name()
-                );
+                let (file, dtype) = (entry.file(), dtype.name());
+                tracing::warn!("{file}: tensor `{name}` holds values that are not finite as {dtype}");
             }
             Ok(data)
         }))
     }
 
     /// An error that only reading a tensor brought to light.
-    fn failed(&self, error: &ApplyError) -> CheckpointError {
+    fn failed(&self, error: &ApplyError, wanted: &[Parameter]) -> CheckpointError {
         let (ApplyError::ShapeMismatch { path, .. }
         | ApplyError::DTypeMismatch { path, .. }
         | ApplyError::AdapterError { path, .. }
         | ApplyError::LoadError { path, .. }) = error;
-        let file = self.label().to_owned();
-        CheckpointError::Entry { file, tensor: path.clone(), reason: error.to_string() }
+        let tensor =
+            wanted.iter().find(|parameter| parameter.path == *path).map_or(path, |parameter| &parameter.name);
+        let file = self.entry(tensor).map_or(self.label(), |entry| entry.file()).to_owned();
+        CheckpointError::Entry { file, tensor: tensor.clone(), reason: error.to_string() }
     }
 }
 
@@ -186,11 +201,19 @@ struct Outline {
 
 impl Outline {
     fn push(&mut self, shape: Shape, dtype: DType) {
-        // The adapter that is used for saving says how a parameter is called and laid out on disk.
-        let no_data = || Err(PackError::ValidationError("a parameter's outline has no data".to_owned()));
-        let tensor = bridge::deferred(self.names.join("."), dtype, shape, None, no_data);
-        let tensor = BurnToPyTorchAdapter.adapt(tensor, ModuleContext::new(&self.containers));
-        self.parameters.push(Parameter { name: tensor.name.clone(), shape: tensor.shape.to_vec(), dtype });
+        // The adapter that is used for saving says how a parameter is called and laid out on disk. Which matrices it turns
+        // shows in one that is not square.
+        let path = self.names.join(".");
+        let adapted = |shape: Shape| {
+            let no_data = || Err(PackError::ValidationError("a parameter's outline has no data".to_owned()));
+            let tensor = bridge::deferred(path.clone(), dtype, shape, None, no_data);
+            BurnToPyTorchAdapter.adapt(tensor, ModuleContext::new(&self.containers))
+        };
+        let turned = shape.len() == 2 && adapted(Shape::from([2, 3])).shape.to_vec() == [3, 2];
+        let orientation = if turned { Orientation::Transposed } else { Orientation::AsStored };
+        let tensor = adapted(shape);
+        let (name, shape) = (tensor.name.clone(), tensor.shape.to_vec());
+        self.parameters.push(Parameter { name, shape, dtype, path, orientation });
     }
 }
 

@@ -15,13 +15,16 @@ use serde::Deserialize;
 use serde::de::{Error as _, MapAccess, Visitor};
 
 use crate::folder::{inside, read_text};
-use crate::header::MAX_TENSORS;
 use crate::{Checkpoint, CheckpointError, OpenOptions};
 
 const STEMS: [&str; 3] = ["diffusion_pytorch_model", "model", "pytorch_model"];
 const FORMATS: [&str; 2] = ["safetensors", "bin"];
 /// An index of a hundred thousand tensors has about as much.
 const MAX_INDEX: u64 = 1 << 24;
+/// The largest models published have a hundred thousand tensors in all their shards.
+const MAX_TENSORS: usize = 1 << 17;
+/// And some two hundred shards.
+const MAX_FILES: usize = 1 << 13;
 
 /// The weights of the model in `folder`.
 pub(crate) fn open(folder: &Path, options: &OpenOptions) -> Result<Checkpoint, CheckpointError> {
@@ -154,6 +157,9 @@ impl<'de> Deserialize<'de> for WeightMap {
                         return Err(A::Error::custom(format!("more than {MAX_TENSORS} tensors")));
                     }
                     files.entry(file).or_default().push(tensor);
+                    if files.len() > MAX_FILES {
+                        return Err(A::Error::custom(format!("more than {MAX_FILES} files")));
+                    }
                 }
                 Ok(WeightMap(files))
             }

@@ -74,14 +74,14 @@ impl<'a> Machine<'a> {
         };
         match (module, name) {
             ("torch._utils", "_rebuild_tensor" | "_rebuild_tensor_v2") => {
-                self.tensor(arguments, None).map(|tensor| Call::New(Node::Tensor(tensor)))
+                self.tensor(arguments, None).map(|tensor| Call::New(Node::Tensor(Box::new(tensor))))
             }
             ("torch._utils", "_rebuild_tensor_v3") => {
                 let dtype = match arguments.get(6) {
                     Some(Value::Global("torch", name)) => named_dtype(name)?,
                     _ => return Err("a tensor without a type".into()),
                 };
-                self.tensor(arguments, Some(dtype)).map(|tensor| Call::New(Node::Tensor(tensor)))
+                self.tensor(arguments, Some(dtype)).map(|tensor| Call::New(Node::Tensor(Box::new(tensor))))
             }
             ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state") => {
                 arguments.first().copied().map(Call::Value).ok_or("a parameter without a tensor".into())

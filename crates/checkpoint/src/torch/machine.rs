@@ -28,7 +28,7 @@ pub(super) enum Node<'a> {
     /// Keys and values.
     Dict(Vec<(Value<'a>, Value<'a>)>),
     Storage(super::calls::Storage<'a>),
-    Tensor(super::calls::Tensor<'a>),
+    Tensor(Box<super::calls::Tensor<'a>>),
     /// Text with escapes, which protocol 0 writes.
     Owned(String),
 }
@@ -55,6 +55,8 @@ impl From<&str> for Refused {
 
 /// What may be allocated beside the size of the file.
 const ALLOWANCE: usize = 16 << 20;
+/// What grows is copied to a place of twice the size.
+const GROWTH: usize = 3;
 
 /// The value that a pickle builds, and all that it refers to.
 pub(super) struct Machine<'a> {
@@ -135,7 +137,7 @@ impl<'a> Machine<'a> {
             0x8e | 0x96 => self.sized::<8>().and_then(|_| self.push(Value::Other))?,
 
             b'(' => {
-                self.spend(size_of::<usize>())?;
+                self.spend(GROWTH * size_of::<usize>())?;
                 self.marks.push(self.stack.len());
             }
             b')' | b']' | 0x8f => self.new_node(Node::Sequence(Vec::new()))?,
@@ -296,7 +298,7 @@ impl<'a> Machine<'a> {
 
     fn push(&mut self, value: Value<'a>) -> Result<(), Refused> {
         // The stack grows and shrinks, so that only its own size counts.
-        if self.stack.len() * size_of::<Value>() > self.budget {
+        if GROWTH * self.stack.len() * size_of::<Value>() > self.budget {
             return Err("it would take more memory than the file has bytes".into());
         }
         self.stack.push(value);
@@ -309,10 +311,9 @@ impl<'a> Machine<'a> {
             Node::Dict(items) => size_of_val(&items[..]),
             Node::Owned(text) => text.len(),
             Node::Storage(_) => 0,
-            Node::Tensor(tensor) => size_of_val(&tensor.shape[..]) * 2,
+            Node::Tensor(tensor) => size_of_val(&**tensor) + 2 * size_of_val(&tensor.shape[..]),
         };
-        // Twice, since what grows is copied.
-        self.spend(2 * size_of::<Node>() + items)?;
+        self.spend(GROWTH * size_of::<Node>() + items)?;
         self.nodes.push(node);
         self.push(Value::Node(self.nodes.len() - 1))
     }
@@ -350,7 +351,7 @@ impl<'a> Machine<'a> {
 
     /// Add items to the list or set on top. One that is not kept (plain data) takes anything.
     fn append(&mut self, items: Vec<Value<'a>>) -> Result<(), Refused> {
-        self.spend(2 * size_of_val(&items[..]))?;
+        self.spend(GROWTH * size_of_val(&items[..]))?;
         match self.top()? {
             Value::Node(node) => match &mut self.nodes[node] {
                 Node::Sequence(list) => list.extend(items),
@@ -362,7 +363,7 @@ impl<'a> Machine<'a> {
     }
 
     fn set(&mut self, items: &[Value<'a>]) -> Result<(), Refused> {
-        self.spend(2 * size_of_val(items))?;
+        self.spend(GROWTH * size_of_val(items))?;
         match self.top()? {
             Value::Node(node) => match &mut self.nodes[node] {
                 Node::Dict(dict) => dict.extend(pairs(items)?),
@@ -380,7 +381,7 @@ impl<'a> Machine<'a> {
 
     fn put(&mut self, key: u64) -> Result<(), Refused> {
         let top = self.top()?;
-        self.spend(3 * size_of::<(u64, Value)>())?;
+        self.spend(GROWTH * size_of::<(u64, Value)>() * 3 / 2)?;
         self.memo.insert(key, top);
         Ok(())
     }

@@ -35,7 +35,7 @@ pub(super) fn tensors<'m, 'a>(
     let mut tensors = BTreeMap::new();
     for (name, value) in walk.found {
         let Some(Node::Tensor(tensor)) = machine.node(value) else { continue };
-        if tensors.insert(name.clone(), tensor).is_some() {
+        if tensors.insert(name.clone(), &**tensor).is_some() {
             return Err(format!("two tensors are called `{name}`").into());
         }
     }
