@@ -122,15 +122,17 @@ impl Transfer {
         progress: &mut dyn FnMut(u64),
     ) -> Result<(), HubError> {
         let part = unfinished(blob);
-        let mut failures = 0;
+        let (mut failures, mut furthest) = (0, length(&part));
         loop {
-            let before = length(&part);
             let error = match self.piece(metadata, &part, progress) {
                 Ok(()) => break,
                 Err(error @ HubError::Network { .. }) => error,
                 Err(error) => return Err(error),
             };
-            failures = if length(&part) > before { 0 } else { failures + 1 };
+            // Only what has never been there before is a gain: a part that can't be used is thrown away.
+            let there = length(&part);
+            failures = if there > furthest { 0 } else { failures + 1 };
+            furthest = furthest.max(there);
             if failures >= TRIES {
                 return Err(error);
             }
