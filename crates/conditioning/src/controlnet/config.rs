@@ -2,7 +2,7 @@
 
 use kiln_checkpoint::{ConfigError, config};
 use kiln_denoisers::UNet2DConditionConfig;
-use kiln_denoisers::unet2d_condition::{AdditionEmbedType, ClassEmbedType, EncoderConfig};
+use kiln_denoisers::unet2d_condition::{AdditionEmbedType, ClassEmbedType, EncoderConfig, null_is_false};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -32,6 +32,7 @@ pub struct ControlNetConfig {
     /// The order of the picture's channels.
     pub controlnet_conditioning_channel_order: ChannelOrder,
     /// Whether residuals are averaged over the pixels, so that they say what there is and not where (Shuffle).
+    #[serde(deserialize_with = "null_is_false")]
     pub global_pool_conditions: bool,
 }
 

@@ -4,7 +4,7 @@ use kiln_checkpoint::config;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::encoder_config::{EncoderConfig, OneOrEach, TransformerLayers};
+use super::encoder_config::{EncoderConfig, OneOrEach, TransformerLayers, null_is_false};
 use super::stages::{StageKind, depths, entry};
 use super::validate::{channels_in_range, depths_fit, fail};
 use crate::ConfigError;
@@ -52,6 +52,7 @@ pub struct UNet2DConditionConfig {
     /// Channels of the prediction.
     pub out_channels: usize,
     /// Whether samples come in 0..1 and are brought to -1..1 first.
+    #[serde(deserialize_with = "null_is_false")]
     pub center_input_sample: bool,
     /// Stages on the way up, innermost first.
     pub up_block_types: Vec<UpBlockType>,

@@ -1,7 +1,7 @@
 //! What the configs of `UNet2DConditionModel` and `ControlNetModel` have in common: the way down.
 
 use kiln_blocks::{ContextNorm, TimeScaleShift};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::unet2d::{ActivationName, SampleSize};
 
@@ -128,6 +128,15 @@ pub enum EncoderHidDimType {
     TextImageProj,
 }
 
+/// A yes or no, where `null` is a no, as in Python: SDXL's own config says `"upcast_attention": null`.
+///
+/// # Errors
+///
+/// What the deserializer says of anything else.
+pub fn null_is_false<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(false))
+}
+
 /// The way down of a network with cross-attention, field by field as in diffusers, whose defaults it has.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -151,6 +160,7 @@ pub struct EncoderConfig {
     /// Shift in the exponent of the sinusoidal frequencies.
     pub freq_shift: f64,
     /// Whether cosines come first in the sinusoidal embedding.
+    #[serde(deserialize_with = "null_is_false")]
     pub flip_sin_to_cos: bool,
     /// Stages on the way down, outermost first.
     pub down_block_types: Vec<DownBlockType>,
@@ -175,6 +185,7 @@ pub struct EncoderConfig {
     /// How the time embedding enters the residual blocks.
     pub resnet_time_scale_shift: TimeScaleShift,
     /// Whether the residual blocks of stages that halve by one leave the time embedding as it is.
+    #[serde(deserialize_with = "null_is_false")]
     pub resnet_skip_time_act: bool,
     /// Divides the results of those residual blocks.
     pub resnet_out_scale_factor: f64,
@@ -193,14 +204,17 @@ pub struct EncoderConfig {
     /// Transformer blocks after each residual block.
     pub transformer_layers_per_block: TransformerLayers,
     /// Whether the transformers' first and last layers are linear ones; convolutions otherwise.
+    #[serde(deserialize_with = "null_is_false")]
     pub use_linear_projection: bool,
     /// Whether the transformers' scores of attention are computed in f32 whatever the network's type.
+    #[serde(deserialize_with = "null_is_false")]
     pub upcast_attention: bool,
     /// How a class enters, if not by a table.
     pub class_embed_type: Option<ClassEmbedType>,
     /// Rows of the table of classes, where there is one.
     pub num_class_embeds: Option<usize>,
     /// Whether the class is put beside the time embedding, not added to it.
+    #[serde(deserialize_with = "null_is_false")]
     pub class_embeddings_concat: bool,
     /// Width of the vector that a projected class or SDXL's addition comes as.
     pub projection_class_embeddings_input_dim: Option<usize>,

@@ -47,7 +47,7 @@ pub use embedding::{AddEmbedding, ClassEmbedding, ContextProjection};
 pub use encoder::{ClassPlace, Encoded, Encoder, Joining};
 pub use encoder_config::{
     AdditionEmbedType, ClassEmbedType, DownBlockType, EncoderConfig, EncoderHidDimType, MidBlockType,
-    OneOrEach, TimeEmbeddingType, TransformerLayers,
+    OneOrEach, TimeEmbeddingType, TransformerLayers, null_is_false,
 };
 pub use model::UNet2DCondition;
 
