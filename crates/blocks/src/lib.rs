@@ -11,6 +11,7 @@
 //! | [`transformer`] | `Transformer2DModel`, `BasicTransformerBlock` | pixels attend to themselves and to a prompt |
 //! | [`added_context`] | `Attention` in `SimpleCrossAttn` blocks | pixels attend to themselves and a prompt at once |
 //! | [`stage`] | `DownBlock2D`, `CrossAttnUpBlock2D`, `UNetMidBlock2D`, ... | one resolution of a U-Net |
+//! | [`skip_stage`] | `SkipDownBlock2D`, `AttnSkipUpBlock2D`, ... | one resolution of NCSN++, a picture beside it |
 //! | [`config`] | - | fields that several configs have |
 //!
 //! None of them is called `Linear` or `GroupNorm`: readers of checkpoints tell a layer's layout by its struct's name.
@@ -24,13 +25,13 @@ pub mod feed_forward;
 pub mod normalization;
 pub mod resnet;
 pub mod sampling;
+pub mod skip_stage;
 pub mod stage;
 mod stage_attention;
 pub mod transformer;
 
 pub use convolution::convolve;
 pub use resnet::conv3x3;
-pub use sampling::nearest;
 
 pub use added_context::{AddedContextAttention, AddedContextAttentionConfig, ContextNorm};
 pub use attention::{SpatialAttention, SpatialAttentionConfig};
@@ -40,8 +41,9 @@ pub use embedding::{
 };
 pub use feed_forward::{FeedForward, FeedForwardActivation, FeedForwardConfig};
 pub use normalization::{Normalization, NormalizationConfig};
-pub use resnet::{Resampling, ResnetBlock, ResnetBlockConfig, TimeActivation, TimeScaleShift};
+pub use resnet::{Resampling, ResnetBlock, ResnetBlockConfig, Shortcut, TimeActivation, TimeScaleShift};
 pub use sampling::{Downsample, DownsampleConfig, Upsample, UpsampleConfig};
+pub use skip_stage::{SkipDownStage, SkipStageConfig, SkipUpStage};
 pub use stage::{DownStage, MidStage, MidStageConfig, StageConfig, UpStage};
 pub use stage_attention::StageAttention;
 pub use transformer::{

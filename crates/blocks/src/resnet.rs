@@ -17,11 +17,11 @@ use burn::tensor::module::avg_pool2d;
 use burn::tensor::ops::AvgPoolOptions;
 use burn::tensor::{Device, Tensor};
 use kiln_backend::ops::{Activation, activation};
+use kiln_upsampling::{BINOMIAL, fir_downsample, fir_upsample_to, nearest};
 use serde::{Deserialize, Serialize};
 
 use crate::convolve;
 use crate::normalization::{Normalization, NormalizationConfig};
-use crate::sampling::nearest;
 
 /// How a time embedding enters a [`ResnetBlock`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +54,34 @@ pub enum Resampling {
     Down,
     /// Sides doubled by repeating pixels.
     Up,
+    /// Sides halved behind a [`BINOMIAL`] filter.
+    FirDown,
+    /// Sides doubled with a [`BINOMIAL`] filter.
+    FirUp,
+}
+
+impl Resampling {
+    /// `x`, `[batch, channels, height, width]`, at the resolution after the change; one that enlarges gives the sides `size`.
+    #[must_use]
+    pub fn apply(self, x: Tensor<4>, size: [usize; 2]) -> Tensor<4> {
+        match self {
+            Self::None => x,
+            Self::Down => avg_pool2d(x, AvgPoolOptions::new([2, 2])),
+            Self::Up => nearest(x, size),
+            Self::FirDown => fir_downsample(x, &BINOMIAL, 2),
+            Self::FirUp => fir_upsample_to(x, &BINOMIAL, 2, size),
+        }
+    }
+}
+
+/// When the shortcut of a [`ResnetBlock`] is a 1 x 1 convolution.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Shortcut {
+    /// Where the channels change.
+    #[default]
+    Needed,
+    /// Always.
+    Convolved,
 }
 
 /// Configuration of a [`ResnetBlock`].
@@ -68,6 +96,8 @@ pub struct ResnetBlockConfig {
     /// Groups of both norms.
     #[config(default = 32)]
     pub groups: usize,
+    /// Groups of the second norm, where they differ.
+    pub groups_out: Option<usize>,
     /// Added to the variance in both norms.
     #[config(default = 1e-6)]
     pub eps: f64,
@@ -89,6 +119,9 @@ pub struct ResnetBlockConfig {
     /// Change of resolution before the first convolution.
     #[config(default = "Resampling::None")]
     pub resampling: Resampling,
+    /// When the shortcut is convolved.
+    #[config(default = "Shortcut::Needed")]
+    pub shortcut: Shortcut,
 }
 
 /// Residual block; see the [module](self).
@@ -122,22 +155,23 @@ impl ResnetBlockConfig {
     ///
     /// # Panics
     ///
-    /// If `groups` does not divide both channel counts, or `dropout` is outside `0..1`.
+    /// If the groups do not divide the channels of their norms, or `dropout` is outside `0..1`.
     #[must_use]
     pub fn init(&self, device: &Device) -> ResnetBlock {
-        let norm = |channels| NormalizationConfig::new(channels, self.groups).with_eps(self.eps).init(device);
+        let norm =
+            |channels, groups| NormalizationConfig::new(channels, groups).with_eps(self.eps).init(device);
         let projected = match self.time_scale_shift {
             TimeScaleShift::Default => self.out_channels,
             TimeScaleShift::ScaleShift => 2 * self.out_channels,
         };
         ResnetBlock {
-            norm1: norm(self.in_channels),
+            norm1: norm(self.in_channels, self.groups),
             conv1: conv3x3([self.in_channels, self.out_channels], device),
             time_emb_proj: self.time_channels.map(|width| LinearConfig::new(width, projected).init(device)),
-            norm2: norm(self.out_channels),
+            norm2: norm(self.out_channels, self.groups_out.unwrap_or(self.groups)),
             dropout: DropoutConfig::new(self.dropout).init(),
             conv2: conv3x3([self.out_channels, self.out_channels], device),
-            conv_shortcut: (self.in_channels != self.out_channels)
+            conv_shortcut: (self.in_channels != self.out_channels || self.shortcut == Shortcut::Convolved)
                 .then(|| Conv2dConfig::new([self.in_channels, self.out_channels], [1, 1]).init(device)),
             activation: self.activation,
             time_scale_shift: self.time_scale_shift,
@@ -169,7 +203,7 @@ impl ResnetBlock {
     #[must_use]
     pub fn forward_to(&self, x: Tensor<4>, time: Option<Tensor<2>>, size: [usize; 2]) -> Tensor<4> {
         let h = self.norm1.forward(x.clone(), self.activation);
-        let (x, h) = (self.resample(x, size), self.resample(h, size));
+        let (x, h) = (self.resampling.apply(x, size), self.resampling.apply(h, size));
         let h = convolve(&self.conv1, h);
         let h = self.normalise_with_time(h, time);
         let h = convolve(&self.conv2, self.dropout.forward(h));
@@ -205,14 +239,6 @@ impl ResnetBlock {
                 let h = self.norm2.forward(h, Activation::Identity);
                 activation(h * (scale + 1.0) + shift, self.activation)
             }
-        }
-    }
-
-    fn resample(&self, x: Tensor<4>, size: [usize; 2]) -> Tensor<4> {
-        match self.resampling {
-            Resampling::None => x,
-            Resampling::Down => avg_pool2d(x, AvgPoolOptions::new([2, 2])),
-            Resampling::Up => nearest(x, size),
         }
     }
 }

@@ -8,7 +8,7 @@ use burn::module::Module;
 use burn::nn::PaddingConfig2d;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::tensor::{Device, Tensor};
-use kiln_backend::ops::{AlignCorners, Interpolation, InterpolationMode, interpolate};
+use kiln_upsampling::nearest;
 
 use crate::convolve;
 use crate::resnet::conv3x3;
@@ -82,9 +82,4 @@ impl Upsample {
     pub fn forward(&self, x: Tensor<4>, size: [usize; 2]) -> Tensor<4> {
         convolve(&self.conv, nearest(x, size))
     }
-}
-
-/// Enlarge by repeating pixels, `[batch, channels, height, width]` to the sides `size`.
-pub fn nearest(x: Tensor<4>, size: [usize; 2]) -> Tensor<4> {
-    interpolate(x, size, Interpolation { mode: InterpolationMode::Nearest, align_corners: AlignCorners::No })
 }

@@ -8,6 +8,8 @@ mod golden;
 mod guided;
 #[path = "denoisers/laws.rs"]
 mod laws;
+#[path = "denoisers/score_sde.rs"]
+mod score_sde;
 #[path = "denoisers/sd3.rs"]
 mod sd3;
 #[path = "denoisers/unet2d_condition.rs"]

@@ -127,7 +127,7 @@ fn card(options: &Train, data: &Pictures) -> Result<ModelCard> {
         up_block_types: (0..levels).map(up).collect(),
         block_out_channels: options.channels.clone(),
         layers_per_block: options.layers as usize,
-        norm_num_groups: groups,
+        norm_num_groups: Some(groups),
         attention_head_dim: Some(options.channels[levels - 1].min(32)),
         num_class_embeds: (!classes.is_empty()).then_some(classes.len() + 1),
         ..UNet2DConfig::default()

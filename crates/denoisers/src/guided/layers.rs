@@ -4,12 +4,10 @@
 use burn::module::Module;
 use burn::nn::conv::{Conv1d, Conv1dConfig, Conv2d, Conv2dConfig};
 use burn::nn::{Dropout, DropoutConfig, Linear, LinearConfig, PaddingConfig2d};
-use burn::tensor::module::avg_pool2d;
-use burn::tensor::ops::AvgPoolOptions;
 use burn::tensor::{Device, Tensor};
 use kiln_attention::multi_head;
 use kiln_backend::ops::{Activation, AttentionOptions, activation};
-use kiln_blocks::{Normalization, NormalizationConfig, Resampling, conv3x3, convolve, nearest};
+use kiln_blocks::{Normalization, NormalizationConfig, Resampling, conv3x3, convolve};
 
 use super::config::GROUPS;
 
@@ -93,7 +91,7 @@ impl Residual {
     /// `size`.
     fn forward(&self, x: Tensor<4>, time: Tensor<2>, size: [usize; 2]) -> Tensor<4> {
         let h = self.in_layers.0.forward(x.clone(), Activation::Silu);
-        let (x, h) = (resample(self.resampling, x, size), resample(self.resampling, h, size));
+        let (x, h) = (self.resampling.apply(x, size), self.resampling.apply(h, size));
         let h = convolve(&self.in_layers.2, h);
         let time: Tensor<4> =
             self.emb_layers.1.forward(self.emb_layers.0.forward(time)).unsqueeze_dims(&[2, 3]);
@@ -199,17 +197,9 @@ impl Resample {
     fn forward(&self, x: Tensor<4>, size: [usize; 2]) -> Tensor<4> {
         match (&self.op, &self.conv) {
             (Some(halving), _) => convolve(halving, x),
-            (None, Some(smoothing)) => convolve(smoothing, resample(self.resampling, x, size)),
-            (None, None) => resample(self.resampling, x, size),
+            (None, Some(smoothing)) => convolve(smoothing, self.resampling.apply(x, size)),
+            (None, None) => self.resampling.apply(x, size),
         }
-    }
-}
-
-fn resample(resampling: Resampling, x: Tensor<4>, size: [usize; 2]) -> Tensor<4> {
-    match resampling {
-        Resampling::None => x,
-        Resampling::Down => avg_pool2d(x, AvgPoolOptions::new([2, 2])),
-        Resampling::Up => nearest(x, size),
     }
 }
 

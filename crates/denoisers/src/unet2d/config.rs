@@ -32,6 +32,12 @@ pub enum DownBlockType {
     /// Residual blocks, the last of which halves the sides.
     #[serde(alias = "UNetResResnetDownsampleBlock2D")]
     ResnetDownsampleBlock2D,
+    /// Residual blocks of NCSN++, a smaller and smaller picture as further input.
+    #[serde(alias = "UNetResSkipDownBlock2D")]
+    SkipDownBlock2D,
+    /// The same, each residual block followed by attention.
+    #[serde(alias = "UNetResAttnSkipDownBlock2D")]
+    AttnSkipDownBlock2D,
 }
 
 /// The stage at the lowest resolution.
@@ -53,6 +59,34 @@ pub enum UpBlockType {
     /// Residual blocks, the last of which doubles the sides.
     #[serde(alias = "UNetResResnetUpsampleBlock2D")]
     ResnetUpsampleBlock2D,
+    /// Residual blocks of NCSN++, which add to a larger and larger picture.
+    #[serde(alias = "UNetResSkipUpBlock2D")]
+    SkipUpBlock2D,
+    /// The same, the last residual block followed by attention.
+    #[serde(alias = "UNetResAttnSkipUpBlock2D")]
+    AttnSkipUpBlock2D,
+}
+
+impl DownBlockType {
+    /// Whether it is a stage of NCSN++, beside which a picture goes along.
+    pub(super) const fn skips(self) -> bool {
+        matches!(self, Self::SkipDownBlock2D | Self::AttnSkipDownBlock2D)
+    }
+
+    pub(super) const fn attends(self) -> bool {
+        matches!(self, Self::AttnDownBlock2D | Self::AttnSkipDownBlock2D)
+    }
+}
+
+impl UpBlockType {
+    /// Whether it is a stage of NCSN++, beside which a picture goes along.
+    pub(super) const fn skips(self) -> bool {
+        matches!(self, Self::SkipUpBlock2D | Self::AttnSkipUpBlock2D)
+    }
+
+    pub(super) const fn attends(self) -> bool {
+        matches!(self, Self::AttnUpBlock2D | Self::AttnSkipUpBlock2D)
+    }
 }
 
 /// What changes the resolution after a stage with attention.
@@ -120,8 +154,8 @@ pub struct UNet2DConfig {
     pub act_fn: ActivationName,
     /// Channels of an attention head; `null` for a single head.
     pub attention_head_dim: Option<usize>,
-    /// Groups of the norms.
-    pub norm_num_groups: usize,
+    /// Groups of the norms. `null` in a network of NCSN++'s stages alone, whose norms have groups of four channels, at most 32.
+    pub norm_num_groups: Option<usize>,
     /// Groups of the norm in the middle stage's attention.
     pub attn_norm_num_groups: Option<usize>,
     /// Added to the variance in the norms.
@@ -163,7 +197,7 @@ impl Default for UNet2DConfig {
             dropout: 0.0,
             act_fn: ActivationName::Silu,
             attention_head_dim: Some(8),
-            norm_num_groups: 32,
+            norm_num_groups: Some(32),
             attn_norm_num_groups: None,
             norm_eps: 1e-5,
             resnet_time_scale_shift: TimeScaleShift::Default,
@@ -208,106 +242,4 @@ impl UNet2DConfig {
     pub fn time_channels(&self) -> usize {
         self.time_embedding_dim.unwrap_or_else(|| 4 * self.block_out_channels.first().copied().unwrap_or(0))
     }
-
-    /// Check that the fields together make a network.
-    ///
-    /// # Errors
-    ///
-    /// [`ConfigError::Inconsistent`] with the field to change.
-    pub fn validate(&self) -> Result<(), ConfigError> {
-        let stages = self.block_out_channels.len();
-        if stages == 0 {
-            return fail("block_out_channels", "is empty".to_owned());
-        }
-        for (field, count) in
-            [("down_block_types", self.down_block_types.len()), ("up_block_types", self.up_block_types.len())]
-        {
-            if count != stages {
-                return fail(field, format!("has {count} entries, `block_out_channels` has {stages}"));
-            }
-        }
-        for (field, value) in [
-            ("in_channels", self.in_channels),
-            ("out_channels", self.out_channels),
-            ("layers_per_block", self.layers_per_block),
-            ("norm_num_groups", self.norm_num_groups),
-            ("time_embedding_dim", self.time_embedding_dim.unwrap_or(1)),
-            ("attention_head_dim", self.attention_head_dim.unwrap_or(1)),
-            ("num_class_embeds", self.num_class_embeds.unwrap_or(1)),
-            ("num_train_timesteps", self.num_train_timesteps.unwrap_or(1)),
-            ("attn_norm_num_groups", self.attn_norm_num_groups.unwrap_or(1)),
-        ] {
-            if value == 0 {
-                return fail(field, "is 0".to_owned());
-            }
-        }
-        if !(0.0..1.0).contains(&self.dropout) {
-            return fail("dropout", format!("is {}; expected 0 or more, and less than 1", self.dropout));
-        }
-        if !(self.norm_eps > 0.0 && self.norm_eps.is_finite()) {
-            return fail("norm_eps", format!("is {}; expected a number above 0", self.norm_eps));
-        }
-        if self.mid_block_scale_factor == 0.0 || !self.mid_block_scale_factor.is_finite() {
-            return fail("mid_block_scale_factor", format!("is {}", self.mid_block_scale_factor));
-        }
-        if self.time_embedding_type == TimeEmbeddingType::Learned && self.num_train_timesteps.is_none() {
-            return fail("num_train_timesteps", "must be given for learned time embeddings".to_owned());
-        }
-        let first = self.block_out_channels[0];
-        if self.time_embedding_type == TimeEmbeddingType::Positional
-            && (first < 2 || (first / 2) as f64 <= self.freq_shift)
-        {
-            return fail("freq_shift", format!("is {} for {first} channels", self.freq_shift));
-        }
-        self.validate_channels()
-    }
-
-    /// Channels of the skip connections, in the order that the way down makes them.
-    pub(super) fn skip_channels(&self) -> Vec<usize> {
-        let last = self.block_out_channels.len() - 1;
-        let stages = self.block_out_channels.iter().enumerate();
-        // A stage's downsampler makes one too.
-        let stages = stages.flat_map(|(i, &out)| vec![out; self.layers_per_block + usize::from(i < last)]);
-        std::iter::once(self.block_out_channels[0]).chain(stages).collect()
-    }
-
-    fn validate_channels(&self) -> Result<(), ConfigError> {
-        let stages = self.block_out_channels.len();
-        for (i, &channels) in self.block_out_channels.iter().enumerate() {
-            let innermost = i + 1 == stages;
-            if channels == 0 {
-                return fail("block_out_channels", format!("stage {i} has none"));
-            }
-            let attends = self.down_block_types[i] == DownBlockType::AttnDownBlock2D
-                || self.up_block_types[stages - 1 - i] == UpBlockType::AttnUpBlock2D
-                || (innermost && self.mid_block_type.is_some() && self.add_attention);
-            if attends && self.attention_head_dim.is_some_and(|head_dim| head_dim > channels) {
-                return fail("attention_head_dim", format!("exceeds the {channels} channels of stage {i}"));
-            }
-            if innermost && self.attn_norm_num_groups.is_some_and(|groups| !channels.is_multiple_of(groups)) {
-                return fail("attn_norm_num_groups", format!("does not divide {channels} channels"));
-            }
-        }
-        // Every width that a norm meets: the stages', and on the way up those joined with skip connections'.
-        let mut skips = self.skip_channels();
-        let mut incoming = self.block_out_channels[stages - 1];
-        let mut normed = self.block_out_channels.clone();
-        for &out in self.block_out_channels.iter().rev() {
-            for _ in 0..=self.layers_per_block {
-                normed.push(incoming + skips.pop().unwrap_or(0));
-                incoming = out;
-            }
-        }
-        match normed.into_iter().find(|channels| !channels.is_multiple_of(self.norm_num_groups)) {
-            Some(channels) => fail(
-                "norm_num_groups",
-                format!("{} groups do not divide {channels} channels", self.norm_num_groups),
-            ),
-            None => Ok(()),
-        }
-    }
-}
-
-fn fail(field: &'static str, reason: String) -> Result<(), ConfigError> {
-    Err(ConfigError::Inconsistent { field, reason })
 }

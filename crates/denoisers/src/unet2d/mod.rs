@@ -1,4 +1,5 @@
-//! diffusers' `UNet2DModel`: the U-Net of DDPM (Ho et al. 2020) with the options of its successors.
+//! diffusers' `UNet2DModel`: the U-Net of DDPM (Ho et al. 2020) with the options of its successors, NCSN++ (Song et al. 2021,
+//! score SDE) among them.
 //!
 //! ```text
 //! x --conv_in--> down_blocks ----> mid_block ----> up_blocks --norm, SiLU, conv_out--> y
@@ -30,6 +31,8 @@
 
 mod config;
 mod model;
+mod stages;
+mod validate;
 
 pub use config::{
     ActivationName, ClassEmbedType, DownBlockType, MidBlockType, ResampleType, SampleSize, TimeEmbeddingType,

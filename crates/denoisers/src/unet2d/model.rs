@@ -6,21 +6,16 @@ use burn::nn::{Embedding, EmbeddingConfig};
 use burn::tensor::{Device, Int, Tensor};
 use kiln_backend::ops::Activation;
 
-use super::config::{
-    ClassEmbedType, DownBlockType, ResampleType, TimeEmbeddingType, UNet2DConfig, UpBlockType,
-};
 use kiln_blocks::attention::rename_deprecated;
-use kiln_blocks::conv3x3;
-use kiln_blocks::convolve;
 use kiln_blocks::embedding::SineOrder;
-use kiln_blocks::resnet::TimeScaleShift;
-use kiln_blocks::stage::Resampler;
 use kiln_blocks::{
-    DownStage, FourierProjection, FourierProjectionConfig, MidStage, MidStageConfig, Normalization,
-    NormalizationConfig, Sinusoidal, SinusoidalConfig, StageConfig, TimestepEmbedding,
-    TimestepEmbeddingConfig, UpStage,
+    FourierProjection, FourierProjectionConfig, MidStage, Normalization, NormalizationConfig, Sinusoidal,
+    SinusoidalConfig, TimestepEmbedding, TimestepEmbeddingConfig, conv3x3, convolve,
 };
 use kiln_checkpoint::{ConfigError, Pretrained};
+
+use super::config::{ClassEmbedType, TimeEmbeddingType, UNet2DConfig};
+use super::stages::{Down, Up};
 
 /// What a class-conditional network is told beside the time.
 #[derive(Clone, Debug)]
@@ -76,9 +71,9 @@ pub struct UNet2D {
     time_proj: TimeProjection,
     time_embedding: TimestepEmbedding,
     class_embedding: Option<ClassEmbedding>,
-    down_blocks: Vec<DownStage>,
+    down_blocks: Vec<Down>,
     mid_block: Option<MidStage>,
-    up_blocks: Vec<UpStage>,
+    up_blocks: Vec<Up>,
     conv_norm_out: Normalization,
     conv_out: Conv2d,
     center_input_sample: bool,
@@ -143,95 +138,12 @@ impl UNet2DConfig {
             down_blocks,
             mid_block,
             up_blocks,
-            conv_norm_out: NormalizationConfig::new(first, self.norm_num_groups)
+            conv_norm_out: NormalizationConfig::new(first, self.groups_or_fours(first))
                 .with_eps(self.norm_eps)
                 .init(device),
             conv_out: conv3x3([first, self.out_channels], device),
             center_input_sample: self.center_input_sample,
         })
-    }
-
-    /// What all stages share.
-    fn stage(&self, in_channels: usize, out_channels: usize) -> StageConfig {
-        StageConfig::new(in_channels, out_channels)
-            .with_time_channels(Some(self.time_channels()))
-            .with_downsample_padding(self.downsample_padding)
-            .with_groups(self.norm_num_groups)
-            .with_eps(self.norm_eps)
-            .with_activation(self.act_fn.into())
-            .with_time_scale_shift(self.resnet_time_scale_shift)
-            .with_dropout(self.dropout)
-    }
-
-    fn init_down(&self, device: &Device) -> Vec<DownStage> {
-        let mut channels = self.block_out_channels[0];
-        let last = self.block_out_channels.len() - 1;
-        let mut stages = Vec::new();
-        for (i, (&kind, &out)) in self.down_block_types.iter().zip(&self.block_out_channels).enumerate() {
-            let (attention, resampler) = match kind {
-                DownBlockType::DownBlock2D => (None, Resampler::Conv),
-                DownBlockType::ResnetDownsampleBlock2D => (None, Resampler::Resnet),
-                DownBlockType::AttnDownBlock2D => {
-                    (Some(self.attention_head_dim.unwrap_or(out)), resampler(self.downsample_type))
-                }
-            };
-            let resampler = if i == last { Resampler::None } else { resampler };
-            let stage =
-                self.stage(channels, out).with_attention_head_dim(attention).with_resampler(resampler);
-            stages.push(stage.init_down(self.layers_per_block, device));
-            channels = out;
-        }
-        stages
-    }
-
-    fn init_mid(&self, channels: usize, device: &Device) -> MidStage {
-        let groups = match self.resnet_time_scale_shift {
-            TimeScaleShift::Default => Some(self.norm_num_groups),
-            TimeScaleShift::ScaleShift => None,
-        };
-        MidStageConfig::new(channels)
-            .with_time_channels(Some(self.time_channels()))
-            .with_attention_head_dim(self.add_attention.then(|| self.attention_head_dim.unwrap_or(channels)))
-            .with_attention_groups(self.attn_norm_num_groups.or(groups))
-            .with_groups(self.norm_num_groups)
-            .with_eps(self.norm_eps)
-            .with_activation(self.act_fn.into())
-            .with_time_scale_shift(self.resnet_time_scale_shift)
-            .with_dropout(self.dropout)
-            .with_output_scale_factor(self.mid_block_scale_factor)
-            .init(device)
-    }
-
-    fn init_up(&self, innermost: usize, device: &Device) -> Vec<UpStage> {
-        let mut skips = self.skip_channels();
-        let mut channels = innermost;
-        let last = self.block_out_channels.len() - 1;
-        let mut stages = Vec::new();
-        for (i, (&kind, &out)) in
-            self.up_block_types.iter().zip(self.block_out_channels.iter().rev()).enumerate()
-        {
-            let (attention, resampler) = match kind {
-                UpBlockType::UpBlock2D => (None, Resampler::Conv),
-                UpBlockType::ResnetUpsampleBlock2D => (None, Resampler::Resnet),
-                UpBlockType::AttnUpBlock2D => {
-                    (Some(self.attention_head_dim.unwrap_or(out)), resampler(self.upsample_type))
-                }
-            };
-            let resampler = if i == last { Resampler::None } else { resampler };
-            let taken: Vec<usize> = (0..=self.layers_per_block).filter_map(|_| skips.pop()).collect();
-            let stage =
-                self.stage(channels, out).with_attention_head_dim(attention).with_resampler(resampler);
-            stages.push(stage.init_up(&taken, device));
-            channels = out;
-        }
-        stages
-    }
-}
-
-fn resampler(kind: Option<ResampleType>) -> Resampler {
-    match kind.unwrap_or_default() {
-        ResampleType::Conv => Resampler::Conv,
-        ResampleType::Resnet => Resampler::Resnet,
     }
 }
 
@@ -276,18 +188,26 @@ impl UNet2D {
         };
 
         let x = if self.center_input_sample { sample * 2.0 - 1.0 } else { sample };
+        // Beside the features goes a picture, where stages take one: smaller and smaller on the way down, and on the way up
+        // the sum of what they make.
+        let mut picture = x.clone();
         let mut x = convolve(&self.conv_in, x);
         let mut skips = vec![x.clone()];
         for stage in &self.down_blocks {
-            x = stage.forward(x, Some(&time), &mut skips);
+            (x, picture) = stage.forward(x, picture, &time, &mut skips);
         }
         if let Some(stage) = &self.mid_block {
             x = stage.forward(x, Some(&time));
         }
+        let mut picture = None;
         for stage in &self.up_blocks {
-            x = stage.forward(x, Some(&time), &mut skips);
+            (x, picture) = stage.forward(x, picture, &time, &mut skips);
         }
         let x = convolve(&self.conv_out, self.conv_norm_out.forward(x, Activation::Silu));
+        let x = match picture {
+            Some(picture) => x + picture,
+            None => x,
+        };
         match self.time_proj {
             // Here the network gives a score, whose size goes with 1 / sigma.
             TimeProjection::Fourier(_) => x / timesteps.cast(dtype).reshape([batch, 1, 1, 1]),

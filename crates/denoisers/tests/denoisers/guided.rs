@@ -78,7 +78,9 @@ fn a_consistency_model_computes_what_pytorch_does() {
     for (backend, device) in testing::devices() {
         let model = ConsistencyConfig::default().wrap(load(&folder, &device)).unwrap();
         let found = denoise(&model, |name| reference.tensor(&format!("input.{name}")).unwrap(), &device);
-        assert_close(backend, &found, &expected, 1e-5);
+        // `250 ln 0.002` is 247 turns: what GPUs lose in taking them off is seen (see `phases_of_a_thousand_keep_their_place`).
+        let tolerance = if ["flex", "ndarray"].contains(&backend) { 1e-5 } else { 5e-5 };
+        assert_close(backend, &found, &expected, tolerance);
     }
 }
 
