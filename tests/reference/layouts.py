@@ -31,6 +31,9 @@ def randomise(model, seed):
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_((0.2 * torch.randn(parameter.shape, generator=generator)).half())
+        for buffer in model.buffers():
+            if buffer.is_floating_point():
+                buffer.copy_(buffer.half())
     return model.eval()
 
 

@@ -12,7 +12,7 @@ use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 use serde::{Deserialize, Serialize};
 
-use crate::{CheckpointError, write_atomically};
+use crate::{Checkpoint, CheckpointError, write_atomically};
 
 /// The type that floats are saved in; integers and bools stay what they are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +28,10 @@ pub enum StoredDType {
 }
 
 impl StoredDType {
+    pub(crate) fn bits(self) -> usize {
+        8 * self.burn().size()
+    }
+
     fn burn(self) -> DType {
         match self {
             Self::F32 => DType::F32,
@@ -95,6 +99,28 @@ pub fn save_tensors(
     path: impl AsRef<Path>,
 ) -> Result<(), CheckpointError> {
     to_file(Plan::of_tensors(tensors, metadata), path.as_ref())
+}
+
+/// Tensors of a checkpoint, floats in `dtype` if one is given, in a file at `path` that errors call `label`. Each is read when
+/// its turn comes.
+pub(crate) fn copy_tensors(
+    checkpoint: &Checkpoint,
+    names: &[&str],
+    dtype: Option<StoredDType>,
+    metadata: &BTreeMap<String, String>,
+    path: &Path,
+    label: &str,
+) -> Result<(), CheckpointError> {
+    let tensors = names
+        .iter()
+        .map(|name| {
+            let tensor = checkpoint.deferred(name)?;
+            let target = dtype.filter(|_| tensor.dtype.is_float()).map_or(tensor.dtype, StoredDType::burn);
+            Ok((tensor, target))
+        })
+        .collect::<Result<Vec<_>, CheckpointError>>()?;
+    let plan = Plan::new(tensors, metadata);
+    write_atomically(path, |out| plan.write(out)).map_err(|problem| problem.at(label))
 }
 
 /// As [`save_tensors`], into memory.

@@ -75,6 +75,12 @@ pub(super) fn read(keys: &Keys, scaling: Scaling) -> Result<StoredModel, Checkpo
             "is attention outside the middle, which Stable Diffusion's autoencoders don't have",
         ));
     }
+    if keys.any("quantize.") {
+        return Err(keys.wrong(
+            "quantize.embedding.weight",
+            "is a codebook, which Stable Diffusion's autoencoders don't have",
+        ));
+    }
     if keys.count("decoder.up") != levels {
         let reason = format!("the encoder has {levels} levels, the decoder {}", keys.count("decoder.up"));
         return Err(keys.wrong("decoder.up", reason));

@@ -7,9 +7,10 @@
 //!
 //! In no shape, and as published: heads of 64 channels, and the activation.
 
+use std::collections::BTreeMap;
+
 use burn::tensor::{DType, TensorData};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 
 use super::keys::Keys;
 use super::table::{Row, Translation, bare, bare_thirds, layer, transposed, weight};
@@ -77,12 +78,20 @@ pub(super) fn read(keys: &Keys, act: Act, pooled: Pooled) -> Result<StoredModel,
     if pooled == Pooled::Projected {
         match keys.shape("text_projection.weight") {
             Some(shape) => projection = shape.first().copied().unwrap_or(projection),
-            None => weights = with_identity(&weights, tokens[1])?,
+            None => {
+                // A matrix of this size is in the file: what is made here is no larger than what was read.
+                let name = format!("{stem}encoder.layers.0.self_attn.q_proj.weight");
+                let found: [usize; 2] = keys.sides(&name)?;
+                if found != [tokens[1]; 2] {
+                    return Err(keys.wrong(&name, format!("has shape {found:?}, for {} channels", tokens[1])));
+                }
+                weights = with_identity(&weights, tokens[1])?;
+            }
         }
     }
     let config = config(
         keys,
-        Outline {
+        &Outline {
             tokens,
             positions: keys.side(&format!("{stem}embeddings.position_embedding.weight"), 0)?,
             layers: keys.count(&format!("{stem}encoder.layers")),
@@ -129,7 +138,7 @@ pub(super) fn read_open(keys: &Keys, pooled: Pooled, used: Layers) -> Result<Sto
         intermediate: keys.side("transformer.resblocks.0.mlp.c_fc.weight", 0)?,
         projection,
     };
-    Ok(StoredModel::new(config(keys, outline, Act::Gelu, pooled), weights))
+    Ok(StoredModel::new(config(keys, &outline, Act::Gelu, pooled), weights))
 }
 
 /// What the shapes tell of an encoder.
@@ -142,7 +151,7 @@ struct Outline {
     projection: usize,
 }
 
-fn config(keys: &Keys, outline: Outline, act: Act, pooled: Pooled) -> String {
+fn config(keys: &Keys, outline: &Outline, act: Act, pooled: Pooled) -> String {
     let [vocabulary, channels] = outline.tokens;
     let whole = |width: &usize| *width > 0 && channels.is_multiple_of(*width);
     let width =

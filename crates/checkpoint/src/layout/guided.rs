@@ -21,6 +21,9 @@ use serde_json::json;
 use super::keys::Keys;
 use crate::{CheckpointError, StoredModel};
 
+/// A picture halved as often would be of 65,536 pixels a side.
+const MOST_LEVELS: usize = 16;
+
 /// Whether the tensors are one of these networks: U-Nets of blocks, without a prompt.
 pub(super) fn is_one(keys: &Keys) -> bool {
     keys.has("input_blocks.0.0.weight")
@@ -34,7 +37,7 @@ pub(super) fn read(keys: &Keys) -> Result<StoredModel, CheckpointError> {
     let [time, width] = keys.sides("time_embed.0.weight")?;
     let [_, in_channels, ..] = keys.sides::<4>("input_blocks.0.0.weight")?;
     let out_channels = keys.side("out.2.weight", 0)?;
-    if width == 0 || time != 4 * width {
+    if width == 0 || Some(time) != width.checked_mul(4) {
         return Err(
             keys.wrong("time_embed.0.weight", format!("has shape [{time}, {width}]; expected [4 n, n]"))
         );
@@ -47,6 +50,9 @@ pub(super) fn read(keys: &Keys) -> Result<StoredModel, CheckpointError> {
         return Err(keys.wrong("output_blocks", reason));
     }
     let levels = blocks / (layers + 1);
+    if levels > MOST_LEVELS {
+        return Err(keys.wrong("output_blocks", format!("has {levels} levels, above {MOST_LEVELS}")));
+    }
 
     let (mut widths, mut attending) = (Vec::new(), Vec::new());
     for level in 0..levels {
@@ -88,7 +94,7 @@ pub(super) fn read(keys: &Keys) -> Result<StoredModel, CheckpointError> {
         "attention_resolutions": attending.iter().map(|level| 1usize << level).collect::<Vec<_>>(),
         "num_heads": num_heads.unwrap_or(1),
         "num_head_channels": heads,
-        "use_scale_shift_norm": shifts == 2 * widths[0],
+        "use_scale_shift_norm": Some(shifts) == widths[0].checked_mul(2),
         "resblock_updown": change == Change::Residual,
         "conv_resample": change != Change::Nothing,
         "num_classes": keys.shape("label_emb.weight").and_then(|shape| shape.first()),

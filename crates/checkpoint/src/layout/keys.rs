@@ -49,12 +49,15 @@ impl<'a> Keys<'a> {
             .take_while(move |name| name.starts_with(start))
     }
 
-    /// One more than the largest number that follows `stem.`, as in `input_blocks.11.0.weight`; 0 if none does.
+    /// One more than the largest number that follows `stem.`, as in `input_blocks.11.0.weight`; 0 if none does. Numbers may
+    /// have gaps, but no more than every second is missing: a file does not make one count to the largest number.
     pub(super) fn count(&self, stem: &str) -> usize {
         let stem = format!("{stem}.");
         let numbers =
             self.under(&stem).filter_map(|name| name[stem.len()..].split('.').next()?.parse::<usize>().ok());
-        numbers.collect::<BTreeSet<_>>().last().map_or(0, |last| last.saturating_add(1))
+        let numbers: BTreeSet<_> = numbers.collect();
+        let most = 2 * numbers.len() + 1;
+        numbers.last().map_or(0, |last| last.saturating_add(1).min(most))
     }
 
     pub(super) fn shape(&self, name: &str) -> Option<&'a [usize]> {

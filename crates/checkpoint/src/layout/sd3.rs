@@ -91,14 +91,14 @@ pub(super) fn read(keys: &Keys) -> Result<StoredModel, CheckpointError> {
         return Err(keys.wrong("pos_embed", format!("has {positions} positions, no square")));
     }
     let outputs = keys.side("final_layer.linear.weight", 0)?;
-    let area = (patch * patch).max(1);
+    let area = patch.saturating_mul(patch).max(1);
     let head = head_channels(keys, channels)?;
     let [_, joint] = keys.sides("context_embedder.weight")?;
     let [_, pooled] = keys.sides("y_embedder.mlp.0.weight")?;
     let config = json!({
         "_class_name": "SD3Transformer2DModel",
         // A table of positions is cut to the sample, whatever this says.
-        "sample_size": if side >= 96 { 128 } else { side * patch },
+        "sample_size": if side >= 96 { 128 } else { side.saturating_mul(patch) },
         "patch_size": patch,
         "in_channels": in_channels,
         "out_channels": outputs / area,

@@ -92,7 +92,12 @@ impl<'a> Whole<'a> {
                 let family = self.family(&encoder);
                 models.insert("unet".to_owned(), unet::read(keys, &encoder, self.setting(family, keys)?)?);
                 let scheduler = scheduler::of(family, self.file)?;
-                (family.pipeline(encoder.in_channels(), self.part(CONTROL).is_some()), Some(scheduler))
+                let class = if self.part(REFINER_OPEN_CLIP).is_some() {
+                    "StableDiffusionXLImg2ImgPipeline"
+                } else {
+                    family.pipeline(encoder.in_channels(), self.part(CONTROL).is_some())
+                };
+                (class, Some(scheduler))
             }
             None if self.parts.iter().any(|(prefix, _)| prefix.starts_with("text_encoders.")) => {
                 ("StableDiffusion3Pipeline", None)
@@ -123,6 +128,7 @@ impl<'a> Whole<'a> {
             models,
             folders: BTreeMap::new(),
             configs: configs.into_iter().collect(),
+            index: None,
         }))
     }
 

@@ -77,7 +77,7 @@ fn assert_config(part: &str, found: &str, expected: &Value) {
         }
         match found.get(field) {
             Some(found) => {
-                assert!(same(found, expected), "{part}: `{field}` is {found}, expected {expected}")
+                assert!(same(found, expected), "{part}: `{field}` is {found}, expected {expected}");
             }
             None => assert!(is_default(field, expected), "{part}: `{field}` is absent, expected {expected}"),
         }
@@ -412,7 +412,7 @@ fn guided_networks_are_read_off_their_keys(
     // A middle of 4 x 32 channels can have heads of 64, one of 32 can't; nor can a level of 96.
     let narrow =
         expected_attends.iter().map(|&level| expected_mult[level]).chain(expected_mult.last().copied());
-    let heads = if narrow.into_iter().all(|mult| (mult * width) % 64 == 0) { 64 } else { 32 };
+    let heads = if narrow.into_iter().all(|mult| (mult * width).is_multiple_of(64)) { 64 } else { 32 };
     assert_eq!(config["num_head_channels"], heads);
     assert_eq!(model.weights.tensors().count(), file.tensors().count(), "the names stay");
 }
@@ -438,4 +438,65 @@ fn other_files_are_tensors() {
     let mut names = original("stable_diffusion_1").part("model.diffusion_model.");
     names = without(&names, |name| name.starts_with("output_blocks.") || name.contains("transformer_blocks"));
     assert!(layout::recognise(&names).unwrap().is_none());
+}
+
+/// Whatever shapes and names a file claims, the answer is a value or an error, soon, and takes no memory of its own.
+#[rstest]
+#[case("stable_diffusion_1")]
+#[case("stable_diffusion_2")]
+#[case("stable_diffusion_xl")]
+#[case("stable_diffusion_3")]
+#[case("stable_diffusion_35")]
+#[case("control_1")]
+#[case("autoencoder")]
+fn claims_are_not_believed(#[case] case: &str) {
+    let file = original(case);
+    let renumbered = |name: &str, number: &str| {
+        let parts = name.split('.').map(|part| if part.parse::<u8>().is_ok() { number } else { part });
+        parts.collect::<Vec<_>>().join(".")
+    };
+    let names: Vec<_> = file.tensors().map(|(name, info)| (name.to_owned(), info.shape.len())).collect();
+    // Tensors without elements may claim sides of any length.
+    for side in [0, 1 << 40, usize::MAX] {
+        let shape = |sides: usize| match sides {
+            0 => vec![0],
+            1 => vec![0],
+            sides => std::iter::once(side).chain(vec![0; sides - 1]).collect(),
+        };
+        let turned = |sides: usize| shape(sides).into_iter().rev().collect::<Vec<_>>();
+        let claims = |shape: &dyn Fn(usize) -> Vec<usize>| {
+            names.iter().map(|(name, sides)| (name.clone(), shape(*sides))).collect::<Vec<_>>()
+        };
+        for claims in [claims(&shape), claims(&turned)] {
+            let _ = layout::recognise(&claimed(&claims));
+        }
+    }
+    for number in ["0", "1", "18446744073709551615", "4000000000"] {
+        let extra = names.iter().map(|(name, _)| (renumbered(name, number), vec![0]));
+        let mut all: BTreeMap<String, Vec<usize>> = extra.collect();
+        let _ = layout::recognise(&claimed(&all.clone().into_iter().collect::<Vec<_>>()));
+        all.extend(file.tensors().map(|(name, info)| {
+            let mut shape = info.shape.to_vec();
+            if let Some(last) = shape.last_mut() {
+                *last = 0;
+            }
+            (name.to_owned(), shape)
+        }));
+        let _ = layout::recognise(&claimed(&all.into_iter().collect::<Vec<_>>()));
+    }
+}
+
+/// A file of tensors without elements.
+fn claimed(tensors: &[(String, Vec<usize>)]) -> Checkpoint {
+    let entries: serde_json::Map<String, Value> = tensors
+        .iter()
+        .map(|(name, shape)| {
+            let shape = if shape.is_empty() { vec![0] } else { shape.clone() };
+            (name.clone(), json!({ "dtype": "F32", "shape": shape, "data_offsets": [0, 0] }))
+        })
+        .collect();
+    let header = Value::Object(entries).to_string();
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(header.into_bytes());
+    Checkpoint::from_bytes(bytes).unwrap()
 }
