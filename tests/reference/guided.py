@@ -5,7 +5,7 @@
 There is no package of guided-diffusion; the network is written here in PyTorch from the papers (Nichol and Dhariwal 2021;
 Dhariwal and Nichol 2021; Song et al. 2023), with the parameter names of the files that were published. One case for each
 way of cutting `qkv` into heads, of changing the resolution and of telling a label. Weights are stored in f16, computed in f32.
-Inputs are `x`, `timesteps` and `y` as in OpenAI's forward, or `noisy`, `sigma` and `difficulty` of a consistency model.
+Inputs are named as UNet2DModel's: `sample`, `timestep`, `class_labels`; `sigma` in place of `timestep` for a consistency model.
 Made with torch 2.15.0.
 """
 
@@ -257,7 +257,7 @@ CASES_OF_UNET = {
 }
 
 
-def save(case, model, inputs, outputs):
+def save(case, model, inputs, outputs, request=None):
     folder = CASES / case
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "checkpoint").mkdir(parents=True)
@@ -265,7 +265,7 @@ def save(case, model, inputs, outputs):
     (folder / "checkpoint/config.json").write_text(json.dumps(config, indent=2) + "\n")
     weights = {name: value.half().contiguous() for name, value in model.state_dict().items()}
     save_file(weights, folder / "checkpoint/diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
-    reference(folder, inputs, outputs)
+    reference(folder, inputs, outputs, request)
     print(f"{case}: {sum(p.numel() for p in model.parameters())} parameters")
 
 
@@ -276,7 +276,7 @@ def main():
         x = torch.randn(len(times), model.config["in_channels"], *sides)
         with torch.no_grad():
             output = model(x, times, label)
-        inputs = {"x": x, "timesteps": times} | ({} if label is None else {"y": label})
+        inputs = {"sample": x, "timestep": times} | ({} if label is None else {"class_labels": label})
         save(name, model, inputs, {"sample": output})
 
     model = randomise(
@@ -299,8 +299,8 @@ def main():
     difficulty = torch.tensor([0.0, 0.35, 1.0])
     with torch.no_grad():
         clean = consistency(model, noisy, sigma, difficulty)
-    inputs = {"noisy": noisy, "sigma": sigma, "difficulty": difficulty}
-    save("guided_consistency", model, inputs, {"denoised": clean})
+    inputs = {"sample": noisy, "sigma": sigma, "class_labels": difficulty}
+    save("guided_consistency", model, inputs, {"denoised": clean}, {"clip_denoised": True})
     print(f"clamped: {(clean.abs() == 1).float().mean():.2f}")
 
 

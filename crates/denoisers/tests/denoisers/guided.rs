@@ -45,12 +45,12 @@ fn it_computes_what_pytorch_does(#[case] name: &str) {
     let reference = Checkpoint::open(folder.join("reference.safetensors")).unwrap();
     let input = |name: &str| reference.tensor(&format!("input.{name}")).unwrap();
     for (backend, device) in testing::devices() {
-        let label = reference.info("input.y").map(|info| match info.dtype {
-            Dtype::I64 => ClassCondition::Labels(Tensor::from_data(input("y"), &device)),
-            _ => ClassCondition::Vectors(Tensor::from_data(input("y"), &device)),
+        let label = reference.info("input.class_labels").map(|info| match info.dtype {
+            Dtype::I64 => ClassCondition::Labels(Tensor::from_data(input("class_labels"), &device)),
+            _ => ClassCondition::Vectors(Tensor::from_data(input("class_labels"), &device)),
         });
         let (x, times) =
-            (Tensor::from_data(input("x"), &device), Tensor::from_data(input("timesteps"), &device));
+            (Tensor::from_data(input("sample"), &device), Tensor::from_data(input("timestep"), &device));
         let found = load(&folder, &device).forward(x, times, label).into_data();
         assert_close(
             &format!("{name} on {backend}"),
@@ -61,12 +61,11 @@ fn it_computes_what_pytorch_does(#[case] name: &str) {
     }
 }
 
-/// `[noisy, sigma, difficulty]` through a consistency model.
-fn denoise(model: &ConsistencyModel, input: impl Fn(&str) -> TensorData, device: &Device) -> TensorData {
-    let sigma: Vec<f64> = input("sigma").iter().collect();
-    let difficulty = ClassCondition::Numbers(Tensor::from_data(input("difficulty"), device));
-    let noisy = Tensor::from_data(input("noisy"), device);
-    model.denoise(noisy, &sigma, Some(difficulty), OutputRange::Clamped).into_data()
+/// A noisy picture, its noise and a label of one number through a consistency model.
+fn denoise(model: &ConsistencyModel, [noisy, sigma, label]: [TensorData; 3], device: &Device) -> TensorData {
+    let sigma: Vec<f64> = sigma.iter().collect();
+    let label = ClassCondition::Numbers(Tensor::from_data(label, device));
+    model.denoise(Tensor::from_data(noisy, device), &sigma, Some(label), OutputRange::Clamped).into_data()
 }
 
 /// With labels of one number, resolution changed in residual blocks, noise from 0.002 to 80.
@@ -74,10 +73,12 @@ fn denoise(model: &ConsistencyModel, input: impl Fn(&str) -> TensorData, device:
 fn a_consistency_model_computes_what_pytorch_does() {
     let folder = case("guided_consistency");
     let reference = Checkpoint::open(folder.join("reference.safetensors")).unwrap();
+    let inputs =
+        ["input.sample", "input.sigma", "input.class_labels"].map(|name| reference.tensor(name).unwrap());
     let expected = reference.tensor("output.denoised").unwrap();
     for (backend, device) in testing::devices() {
         let model = ConsistencyConfig::default().wrap(load(&folder, &device)).unwrap();
-        let found = denoise(&model, |name| reference.tensor(&format!("input.{name}")).unwrap(), &device);
+        let found = denoise(&model, inputs.clone(), &device);
         // `250 ln 0.002` is 247 turns: what GPUs lose in taking them off is seen (see `phases_of_a_thousand_keep_their_place`).
         let tolerance = if ["flex", "ndarray"].contains(&backend) { 1e-5 } else { 5e-5 };
         assert_close(backend, &found, &expected, tolerance);
@@ -91,6 +92,7 @@ fn the_terrain_model_computes_what_pytorch_does() {
     let folder = PathBuf::from(std::env::var_os("KILN_TERRAIN").expect("KILN_TERRAIN names a folder"));
     let weights = Checkpoint::open(folder.join("terrain_consistency_unet_f16.safetensors")).unwrap();
     let reference = Checkpoint::open(folder.join("terrain_unet_reference.safetensors")).unwrap();
+    let inputs = ["noisy", "sigma", "difficulty"].map(|name| reference.tensor(name).unwrap());
     let config = GuidedUNetConfig {
         in_channels: 1,
         out_channels: 1,
@@ -109,7 +111,7 @@ fn the_terrain_model_computes_what_pytorch_does() {
         let loaded = weights.load_into(config.init(&device).unwrap()).unwrap();
         assert_eq!(loaded.surplus, Vec::<String>::new());
         let model = ConsistencyConfig::default().wrap(loaded.module).unwrap();
-        let found = denoise(&model, |name| reference.tensor(name).unwrap(), &device);
+        let found = denoise(&model, inputs.clone(), &device);
         assert_close(backend, &found, &reference.tensor("denoised").unwrap(), 1e-4);
     }
 }
