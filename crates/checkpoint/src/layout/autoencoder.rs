@@ -53,6 +53,9 @@ pub(super) struct Scaling {
 /// Stable Diffusion 1 and 2.
 pub(super) const STABLE_DIFFUSION: Scaling =
     Scaling { scaling_factor: 0.18215, shift_factor: None, sample_size: 512, force_upcast: true };
+/// Stable Diffusion 2's upscaler.
+pub(super) const UPSCALER: Scaling =
+    Scaling { scaling_factor: 0.08333, shift_factor: None, sample_size: 256, force_upcast: true };
 /// Stable Diffusion XL.
 pub(super) const STABLE_DIFFUSION_XL: Scaling =
     Scaling { scaling_factor: 0.13025, shift_factor: None, sample_size: 1024, force_upcast: true };

@@ -82,6 +82,8 @@ pub(super) struct Level {
     pub(super) layers: usize,
     /// Transformer blocks after each; 0 where there is none.
     pub(super) depth: usize,
+    /// Whether their first attention is to the prompt too (the upscaler), told by its keys' width.
+    only_cross: bool,
 }
 
 /// What is on the way down and in the middle.
@@ -107,8 +109,10 @@ impl Encoder {
             }
             let name = format!("{at}.0.in_layers.2.weight");
             let (channels, depth) = (keys.side(&name, 0)?, depth(keys, &format!("{at}.1"))?);
+            let attended = keys.shape(&format!("{at}.1.transformer_blocks.0.attn1.to_k.weight"));
+            let only_cross = attended.and_then(|shape| shape.get(1)).is_some_and(|&width| width != channels);
             match &mut level {
-                None => level = Some(Level { channels, layers: 1, depth }),
+                None => level = Some(Level { channels, layers: 1, depth, only_cross }),
                 Some(level) if level.channels == channels && level.depth == depth => level.layers += 1,
                 Some(level) => {
                     let reason = format!(
@@ -166,7 +170,7 @@ impl Encoder {
             "freq_shift": 0,
             "down_block_types": down,
             "mid_block_type": "UNetMidBlock2DCrossAttn",
-            "only_cross_attention": false,
+            "only_cross_attention": self.only_cross(),
             "block_out_channels": widths,
             "layers_per_block": one_or_each(&layers),
             "downsample_padding": 1,
@@ -203,10 +207,10 @@ impl Encoder {
         Ok(fields)
     }
 
-    /// Stable Diffusion 1 has 8 heads at every level, 2 and XL (whose projections are linear) heads of 64 channels. Where 64
-    /// does not divide the widths, two heads at the outermost level give their width.
+    /// Stable Diffusion 1 has 8 heads at every level, 2 and XL (whose projections are linear) heads of 64 channels, 2's upscaler
+    /// (which has classes) 8 again. Where 64 does not divide the widths, two heads at the outermost level give their width.
     fn heads(&self, keys: &Keys, widths: &[usize]) -> Value {
-        if !self.linear {
+        if !self.linear || keys.has("label_emb.weight") {
             return json!(keys.note("num_heads").unwrap_or(8));
         }
         let whole = |width: usize| width > 0 && widths.iter().all(|channels| channels.is_multiple_of(width));
@@ -215,6 +219,13 @@ impl Encoder {
             .filter(|&width| whole(width))
             .unwrap_or_else(|| if whole(64) { 64 } else { (widths[0] / 2).max(1) });
         json!(widths.iter().map(|channels| (channels / width).max(1)).collect::<Vec<_>>())
+    }
+
+    fn only_cross(&self) -> Value {
+        if self.levels.iter().any(|level| level.only_cross) {
+            return json!(self.levels.iter().map(|level| level.only_cross).collect::<Vec<_>>());
+        }
+        json!(false)
     }
 
     /// Transformer blocks of each level, in which the middle counts with the last.

@@ -10,6 +10,20 @@ pub(super) fn flow() -> Value {
     json!({ "_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 3.0 })
 }
 
+/// That by which the upscaler adds noise to the small picture.
+pub(super) fn low_res() -> Value {
+    json!({
+        "_class_name": "DDPMScheduler",
+        "beta_start": 0.0001,
+        "beta_end": 0.02,
+        "beta_schedule": "scaled_linear",
+        "clip_sample": true,
+        "num_train_timesteps": 1000,
+        "prediction_type": "epsilon",
+        "variance_type": "fixed_small",
+    })
+}
+
 /// Those of Stable Diffusion 1, 2 and XL.
 ///
 /// Whether a network predicts the noise or the velocity v is in no tensor of Stable Diffusion 2: a file that counts its

@@ -46,9 +46,17 @@ const PREFIXES: &[&str] = &[
     T5,
 ];
 
-/// Known beside the networks: the temperatures of CLIP's training.
-const TEMPERATURES: &[&str] =
-    &["text_encoders.clip_l.logit_scale", "text_encoders.clip_g.logit_scale", "cond_stage_model.logit_scale"];
+/// Known beside the networks: the temperatures of CLIP's training, the noise levels of XL's, and marks that are read.
+const BESIDE: &[&str] = &[
+    "text_encoders.clip_l.logit_scale",
+    "text_encoders.clip_g.logit_scale",
+    "cond_stage_model.logit_scale",
+    "denoiser.sigmas",
+    "global_step",
+    "v_pred",
+];
+
+const UPSCALER: &str = "StableDiffusionUpscalePipeline";
 
 /// The networks of a file whose names say which of them a tensor belongs to, if they do.
 pub(super) fn read(file: &Checkpoint) -> Result<Option<Contents>, CheckpointError> {
@@ -62,7 +70,11 @@ pub(super) fn read(file: &Checkpoint) -> Result<Option<Contents>, CheckpointErro
         return Ok(None);
     }
     for (name, _) in file.tensors() {
-        let known = PREFIXES.iter().any(|prefix| name.starts_with(prefix)) || TEMPERATURES.contains(&name);
+        if name.starts_with("edm_") {
+            let reason = "is of a model that was trained on EDM's noise levels, whose scheduler can't be read off a file";
+            return Err(Keys::new(file, "").wrong(name, reason));
+        }
+        let known = PREFIXES.iter().any(|prefix| name.starts_with(prefix)) || BESIDE.contains(&name);
         if !known && !crate::contents::is_known_surplus(name) {
             tracing::warn!("{}: tensor `{name}` is no part of a network that is known here", file.label());
         }
@@ -110,6 +122,7 @@ impl<'a> Whole<'a> {
         if let Some(keys) = self.part(AUTOENCODER) {
             let scaling = match class {
                 "StableDiffusion3Pipeline" => autoencoder::STABLE_DIFFUSION_3,
+                UPSCALER => autoencoder::UPSCALER,
                 class if class.starts_with("StableDiffusionXL") => autoencoder::STABLE_DIFFUSION_XL,
                 _ => autoencoder::scaling_of(keys),
             };
@@ -122,12 +135,14 @@ impl<'a> Whole<'a> {
         {
             return Ok(Contents::Model(model));
         }
-        let configs = scheduler.map(|config| ("scheduler".to_owned(), format!("{config:#}")));
+        let low_res = (class == UPSCALER).then(|| ("low_res_scheduler", scheduler::low_res()));
+        let configs = scheduler.map(|config| ("scheduler", config)).into_iter().chain(low_res);
+        let configs = configs.map(|(part, config)| (part.to_owned(), format!("{config:#}")));
         Ok(Contents::Pipeline(StoredPipeline {
             class: class.to_owned(),
             models,
             folders: BTreeMap::new(),
-            configs: configs.into_iter().collect(),
+            configs: configs.collect(),
             index: None,
         }))
     }
@@ -221,6 +236,8 @@ impl Family {
             (Self::Xl, _) => "StableDiffusionXLPipeline",
             (_, 9) => "StableDiffusionInpaintPipeline",
             (_, 8) => "StableDiffusionInstructPix2PixPipeline",
+            (_, 7) => UPSCALER,
+            (_, 5) => "StableDiffusionDepth2ImgPipeline",
             _ if controlled => "StableDiffusionControlNetPipeline",
             _ => "StableDiffusionPipeline",
         }
