@@ -80,10 +80,10 @@ impl ClipTextConfig {
     pub fn from_json(text: &str) -> Result<Self, ConfigError> {
         let class = config::class_of(text)?;
         let whole = class.as_deref() == Some("CLIPModel");
+        config::read::<Whole>(text, CLASSES)?;
         let mut config: Self = match Nested::of(text)? {
             None => config::read(text, CLASSES)?,
             Some(nested) => {
-                config::read::<Whole>(text, CLASSES)?;
                 let mut config: Self = config::read(&nested.text, &[])?;
                 // Of a whole model it is the outer one that counts.
                 if whole {

@@ -12,7 +12,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 use tokenizers::models::bpe::Vocab;
 
-use super::special::Settings;
+use super::special::{self, Settings};
 use super::{Tokenizer, TokenizerError, charsmap, clip, t5};
 
 /// The largest vocabulary published is 33 MB.
@@ -100,6 +100,10 @@ fn from_whole(path: &Path, beside: &Beside) -> Result<Tokenizer, TokenizerError>
             if settings.pad.is_none() {
                 settings.pad = file["padding"]["pad_token"].as_str().map(str::to_owned);
             }
+            // Its own tokens come first, unless the config says more of them.
+            let own = special::listed_in(&added).into_iter().map(|(_, token)| token);
+            settings.listed = own.chain(settings.listed).collect();
+            file["added_tokens"] = Value::Array(Vec::new());
             let mut backend = parse(&file).map_err(|reason| at(path, reason))?;
             backend.with_padding(None);
             backend.with_truncation(None).map_err(|error| at(path, error.to_string()))?;

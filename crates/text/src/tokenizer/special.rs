@@ -59,8 +59,10 @@ pub(super) struct Settings {
     pub padding: Side,
     /// `truncation_side`.
     pub truncation: Side,
-    /// Every token to look for in prompts, in the order in which those that are new get their numbers.
-    pub tokens: Vec<Special>,
+    /// Tokens to look for in prompts, in the order in which those that are new get their numbers.
+    pub listed: Vec<Special>,
+    /// Those that are named (`pad_token`, ...): looked for too, where they are not in the list.
+    pub named: Vec<Special>,
 }
 
 /// The names of special tokens, in transformers' order.
@@ -91,10 +93,7 @@ impl Settings {
                 let token = Special { content: content.clone(), token: plain };
                 numbered.extend(id.as_u64().map(|id| (id, token)));
             }
-            for token in of_file {
-                let id = token.get("id").and_then(Value::as_u64);
-                numbered.extend(id.zip(Special::read(token, false)));
-            }
+            numbered.extend(listed_in(of_file));
             numbered
         });
         all.sort_by_key(|(id, _)| *id);
@@ -127,37 +126,44 @@ impl Settings {
             max_length: max_length(config)?,
             padding: side(config, "padding_side")?,
             truncation: side(config, "truncation_side")?,
-            tokens: all.clone(),
+            listed: all.clone(),
+            named: Vec::new(),
         };
         for name in NAMES {
-            settings.tokens.extend(named(name)?);
+            settings.named.extend(named(name)?);
         }
         for field in ["additional_special_tokens", "extra_special_tokens"] {
             let more = map.get(field).or_else(|| config.get(field)).and_then(Value::as_array);
-            settings.tokens.extend(more.into_iter().flatten().filter_map(|token| Special::read(token, true)));
+            settings.named.extend(more.into_iter().flatten().filter_map(|token| Special::read(token, true)));
         }
         Ok(settings)
     }
 
     /// These, to be looked for too.
     pub fn with_named(mut self, names: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
-        self.tokens.extend(names.into_iter().map(|name| Special::named(name.as_ref())));
+        self.named.extend(names.into_iter().map(|name| Special::named(name.as_ref())));
         self
     }
 
-    /// Has `backend` look for the special tokens. One that it looks for already stays as it is, and so does the first of
-    /// several that are spelled alike.
+    /// Has `backend`, which looks for none yet, look for the special tokens. Of several that are spelled alike the last one
+    /// says how, but a name says nothing of a token that is listed.
     pub fn add_to(&self, backend: &mut tokenizers::Tokenizer) {
-        let known = backend.get_added_tokens_decoder();
-        let mut new: Vec<AddedToken> = Vec::new();
-        for Special { content, token } in &self.tokens {
-            let is_known = known.values().any(|known| known.content == *content);
-            if !is_known && !new.iter().any(|new| new.content == *content) {
-                new.push(token.clone());
-            }
-        }
-        backend.add_tokens(&new);
+        let mut all: Vec<AddedToken> = Vec::new();
+        let mut add = |token: &AddedToken| match all.iter_mut().find(|known| known.content == token.content) {
+            Some(known) => *known = token.clone(),
+            None => all.push(token.clone()),
+        };
+        self.listed.iter().for_each(|listed| add(&listed.token));
+        let is_listed = |content: &str| self.listed.iter().any(|listed| listed.content == content);
+        self.named.iter().filter(|named| !is_listed(&named.content)).for_each(|named| add(&named.token));
+        backend.add_tokens(&all);
     }
+}
+
+/// The tokens that a `tokenizer.json` lists, by their numbers.
+pub(super) fn listed_in(file: &[Value]) -> Vec<(u64, Special)> {
+    let number = |token: &Value| token.get("id").and_then(Value::as_u64);
+    file.iter().filter_map(|token| number(token).zip(Special::read(token, false))).collect()
 }
 
 /// The tokens of `added_tokens_decoder`, each under its number.

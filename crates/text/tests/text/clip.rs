@@ -45,24 +45,6 @@ fn numbers_are_those_of_transformers(
     }
 }
 
-#[test]
-fn cases_of_other_folders_hold() {
-    // A folder of cases by its path, for numbers that are not in the repository.
-    let Ok(cases) = std::env::var("KILN_TEXT_CASES") else { return };
-    for name in ["clip_text", "clip_text_projection"] {
-        let case = Case::open(&std::path::Path::new(&cases).join(name));
-        for (backend, device) in testing::devices() {
-            let found = encode(&case, &device).last_hidden_state.into_data();
-            assert_near(
-                &format!("{name} {backend}"),
-                &found,
-                &case.output("last_hidden_state").unwrap(),
-                1e-5,
-            );
-        }
-    }
-}
-
 fn tiny() -> ClipTextConfig {
     ClipTextConfig {
         vocab_size: 20,

@@ -69,7 +69,7 @@ fn a_malformed_clip_is_told_by_its_file(#[case] file: &str, #[case] text: &str, 
 #[test]
 fn merges_of_tokens_that_are_not_there_are_told() {
     let (vocab, merges) = (golden("clip/vocab.json"), golden("clip/merges.txt"));
-    let error = error_of(&[("vocab.json", &vocab), ("merges.txt", &format!("{merges}\nxyzzy plugh\n"))]);
+    let error = error_of(&[("vocab.json", &vocab), ("merges.txt", &format!("{merges}xyzzy plugh\n"))]);
     assert_names(&error, ["vocab.json", "xyzzy"]);
 }
 
@@ -119,7 +119,7 @@ fn a_malformed_tokenizer_json_is_told() {
         file["model"]["vocab"] = json!([["a", "b"]]);
         assert_t5(&file, class, "tokenizer.json");
         file["model"]["vocab"] = json!([["</s>", 0.0]]);
-        assert_t5(&file, class, "unk_id");
+        assert_t5(&file, class, "UnkId");
         let mut file = t5();
         file["normalizer"] = json!({"type": "Precompiled", "precompiled_charsmap": "%"});
         assert_t5(&file, class, "base64");
