@@ -6,6 +6,7 @@ use burn::tensor::FloatDType;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use kiln::backend::BACKENDS;
+use kiln::checkpoint::StoredDType;
 use kiln::diffusion::{PROCESSES, SOLVERS};
 
 /// Diffusion, detection and attention models in Rust
@@ -24,13 +25,17 @@ pub enum Command {
     Train(Train),
     /// Compute what a reference file asks of a checkpoint, and compare: status 0 if all is within the tolerance, 1 if not
     Verify(Verify),
+    /// Tell what a model's file or folder holds, and what this build can do with it
+    Info(Info),
+    /// Write a model as a folder that diffusers or transformers read
+    Convert(Convert),
 }
 
 #[derive(Debug, Args)]
 pub struct Generate {
-    /// A model file, or the folder that `kiln train` wrote
+    /// A model file, or the folder that `kiln train` wrote; or owner/name[@revision] on the Hugging Face Hub
     #[arg(long, value_name = "PATH")]
-    pub model: Option<PathBuf>,
+    pub model: Option<String>,
     /// The class to draw, by name or number; without it, all classes in turn
     #[arg(long, value_name = "C")]
     pub class: Option<String>,
@@ -146,6 +151,35 @@ pub struct Verify {
     pub backend: Backend,
 }
 
+#[derive(Debug, Args)]
+pub struct Info {
+    /// A file or folder of any kind, or owner/name[@revision] on the Hugging Face Hub
+    #[arg(value_name = "PATH")]
+    pub path: String,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+    /// The variant of the weights: fp16, ...
+    #[arg(long, value_name = "NAME")]
+    pub variant: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Convert {
+    /// A model's folder or file, or owner/name[@revision] on the Hugging Face Hub
+    #[arg(value_name = "IN")]
+    pub from: String,
+    /// The folder to write, which is not there yet or empty
+    #[arg(value_name = "OUT")]
+    pub to: PathBuf,
+    /// The type to store floats in; without it, each tensor keeps its own
+    #[arg(long, value_name = "TYPE")]
+    pub dtype: Option<Float>,
+    /// The variant of the weights to read: fp16, ...
+    #[arg(long, value_name = "NAME")]
+    pub variant: Option<String>,
+}
+
 /// A type of floats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Float {
@@ -163,6 +197,16 @@ impl From<Float> for FloatDType {
             Float::F32 => Self::F32,
             Float::F16 => Self::F16,
             Float::Bf16 => Self::BF16,
+        }
+    }
+}
+
+impl From<Float> for StoredDType {
+    fn from(float: Float) -> Self {
+        match float {
+            Float::F32 => Self::F32,
+            Float::F16 => Self::F16,
+            Float::Bf16 => Self::Bf16,
         }
     }
 }

@@ -12,12 +12,14 @@ use kiln::{DrawOptions, ModelError, PictureModel};
 
 use crate::cli::Generate;
 use crate::interrupt::{Interrupted, set_on_interrupt};
+use crate::source;
 use crate::train::MODEL_FILE;
 
 pub fn run(options: &Generate) -> Result<()> {
     let out = Output::new(&options.out)?;
     let device = kiln::backend::open(options.backend.name.as_deref())?;
-    let model = match &options.model {
+    let model = options.model.as_deref().map(|name| source::locate(name, None)).transpose()?;
+    let model = match model {
         None => PictureModel::digits(&device)?,
         Some(path) if path.is_dir() => PictureModel::open(path.join(MODEL_FILE), &device)?,
         Some(path) => PictureModel::open(path, &device)?,

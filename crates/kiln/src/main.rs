@@ -2,7 +2,9 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)] // a program speaks
 
 mod cli;
+mod convert;
 mod generate;
+mod info;
 mod interrupt;
 mod source;
 mod train;
@@ -21,6 +23,8 @@ fn main() -> ExitCode {
         cli::Command::Generate(options) => generate::run(&options).map(|()| ExitCode::SUCCESS),
         cli::Command::Train(options) => train::run(&options).map(|()| ExitCode::SUCCESS),
         cli::Command::Verify(options) => verify::run(&options),
+        cli::Command::Info(options) => info::run(&options).map(|()| ExitCode::SUCCESS),
+        cli::Command::Convert(options) => convert::run(&options).map(|()| ExitCode::SUCCESS),
     };
     match outcome {
         Ok(status) => status,

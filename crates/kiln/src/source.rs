@@ -6,6 +6,9 @@ use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use kiln::checkpoint::hub::{Hub, RepoName};
 
+/// What files of weights are called.
+const WEIGHTS: [&str; 5] = ["safetensors", "bin", "pt", "pth", "ckpt"];
+
 /// The file or folder that is meant: what is at that path, else what the Hub has by that name, downloaded if the cache
 /// has not got it.
 pub fn locate(name: &str, variant: Option<&str>) -> Result<PathBuf> {
@@ -13,8 +16,14 @@ pub fn locate(name: &str, variant: Option<&str>) -> Result<PathBuf> {
     if path.exists() {
         return Ok(path.to_owned());
     }
-    // A path of this machine's is none of the Hub's, and a typing error in one should not ask a server.
-    let local = path.is_absolute() || name.starts_with('.') || name.starts_with('~') || name.contains('\\');
+    // A path of this machine's is none of the Hub's, and a typing error in one should not ask a server. A file in a
+    // repository has owner and name before it.
+    let of_weights =
+        path.extension().is_some_and(|extension| WEIGHTS.iter().any(|known| extension == *known));
+    let local = path.is_absolute()
+        || name.starts_with(['.', '~'])
+        || name.contains('\\')
+        || (of_weights && path.components().count() < 3);
     let repo: RepoName = match name.parse() {
         Ok(repo) if !local => repo,
         _ => bail!("{name}: there is no such file or folder"),

@@ -135,7 +135,9 @@ fn card(options: &Train, data: &Pictures) -> Result<ModelCard> {
     let process = ProcessConfig::named(&options.process)?;
     let prediction = match process {
         ProcessConfig::RectifiedFlow {} => Prediction::Velocity,
-        ProcessConfig::VarianceExploding { .. } => Prediction::Edm { sigma_data: 0.5 },
+        ProcessConfig::VarianceExploding { .. } | ProcessConfig::Edm { .. } => {
+            Prediction::Edm { sigma_data: 0.5 }
+        }
         ProcessConfig::Ddpm { .. }
         | ProcessConfig::VariancePreserving { .. }
         | ProcessConfig::SubVariancePreserving { .. } => Prediction::V,

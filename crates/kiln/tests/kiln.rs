@@ -1,11 +1,21 @@
 //! The program, run as a user runs it, and the model that is in it.
 
+#[path = "kiln/convert.rs"]
+mod convert;
 #[path = "kiln/generate.rs"]
 mod generate;
+#[path = "kiln/hub.rs"]
+mod hub;
+#[path = "../../checkpoint/tests/checkpoint/hub_server.rs"]
+mod hub_server;
+#[path = "kiln/info.rs"]
+mod info;
 #[path = "kiln/mistakes.rs"]
 mod mistakes;
 #[path = "kiln/train.rs"]
 mod train;
+#[path = "kiln/verify.rs"]
+mod verify;
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -19,6 +29,12 @@ fn command(dir: &Path, arguments: &[&str]) -> Command {
 
 fn kiln(dir: &Path, arguments: &[&str]) -> Output {
     command(dir, arguments).output().expect("the program starts")
+}
+
+/// The program with these arguments and no other, for commands that compute nothing.
+fn bare(dir: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kiln"));
+    command.current_dir(dir).args(arguments).output().expect("the program starts")
 }
 
 /// The program succeeds; what it printed.

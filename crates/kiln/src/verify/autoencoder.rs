@@ -13,6 +13,7 @@ use super::compare::Outputs;
 
 pub const AUTOENCODER_KL: Case = Case {
     class: "AutoencoderKL",
+    check: |config| AutoencoderKLConfig::from_json(config).map(drop),
     fits: |inputs| inputs.contains("image") || inputs.contains("latent"),
     run,
 };

@@ -82,7 +82,7 @@ impl Comparison {
             rows.push(Row { name, shape, verdict });
         }
         if rows.is_empty() {
-            bail!("{}: there is no tensor `{PREFIX}...` to compare with", reference.label());
+            bail!("{}: there is nothing to compare with: no tensor `{PREFIX}<name>`", reference.label());
         }
         Ok(Self { rows, tolerance })
     }

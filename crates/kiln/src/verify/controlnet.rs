@@ -14,6 +14,7 @@ use super::{Case, unet2d_condition};
 
 pub const CONTROLNET: Case = Case {
     class: "ControlNetModel",
+    check: |config| ControlNetConfig::from_json(config).map(drop),
     fits: |inputs| inputs.contains("controlnet_cond") && inputs.contains("sample"),
     run,
 };

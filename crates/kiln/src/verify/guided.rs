@@ -18,6 +18,7 @@ use super::compare::Outputs;
 
 pub const GUIDED_UNET: Case = Case {
     class: "GuidedUNet",
+    check: |config| GuidedUNetConfig::from_json(config).map(drop),
     fits: |inputs| inputs.contains("sample") && (inputs.contains("timestep") || inputs.contains("sigma")),
     run,
 };

@@ -12,7 +12,9 @@ mod call;
 mod compare;
 mod controlnet;
 mod guided;
+mod scheduler;
 mod sd3;
+mod text;
 mod train;
 mod unet2d;
 mod unet2d_condition;
@@ -24,7 +26,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
-use kiln::checkpoint::{Checkpoint, Contents, OpenOptions, StoredModel, save_tensors};
+use kiln::checkpoint::{Checkpoint, ConfigError, Contents, OpenOptions, StoredModel, save_tensors};
 
 use crate::cli::Verify;
 use crate::source;
@@ -36,6 +38,8 @@ use compare::{Comparison, Outputs};
 pub struct Case {
     /// As `_class_name` or `architectures` names it.
     pub class: &'static str,
+    /// Whether a network can be made from this config.
+    pub check: fn(&str) -> Result<(), ConfigError>,
     /// Whether a call with inputs of these names may be meant for it: tells the parts of a pipeline apart.
     fits: fn(&BTreeSet<&str>) -> bool,
     /// Takes the inputs, loads the model, computes the outputs.
@@ -51,6 +55,10 @@ pub const CLASSES: &[Case] = &[
     sd3::SD3_CONTROLNET,
     guided::GUIDED_UNET,
     autoencoder::AUTOENCODER_KL,
+    text::CLIP_TEXT,
+    text::CLIP_TEXT_PROJECTION,
+    text::CLIP,
+    text::T5_ENCODER,
 ];
 
 pub fn run(options: &Verify) -> Result<ExitCode> {
@@ -59,13 +67,18 @@ pub fn run(options: &Verify) -> Result<ExitCode> {
     if let Some(path) = &options.save {
         check_writable(path)?;
     }
-    let contents = Contents::open_with(
-        &checkpoint,
-        &OpenOptions { variant: options.variant.clone(), ..OpenOptions::default() },
-    )?;
-    let (case, model) = choose(&contents, options.part.as_deref(), &reference, &options.checkpoint)?;
-    let device = kiln::backend::open_with(options.backend.name.as_deref(), options.dtype.into())?;
-    let outputs = compute(case, model, &Call::new(&reference, &device)?)?;
+    let contents = Contents::open_with(&checkpoint, &OpenOptions { variant: options.variant.clone() })?;
+    let open = || kiln::backend::open_with(options.backend.name.as_deref(), options.dtype.into());
+    let outputs = if let Contents::Scheduler(config) = &contents {
+        let device = open()?;
+        let call = Call::new(&reference, &device)?;
+        guarded("the scheduler", || scheduler::run(config, &call))?
+    } else {
+        let (case, model) = choose(&contents, options.part.as_deref(), &reference, &options.checkpoint)?;
+        let device = open()?;
+        let call = Call::new(&reference, &device)?;
+        guarded(case.class, || (case.run)(model, &call))?
+    };
     let comparison = Comparison::new(&reference, &outputs, options.tolerance)?;
     println!("{comparison}");
     if let Some(path) = &options.save {
@@ -92,10 +105,7 @@ fn choose<'a>(
             };
             return Ok((case(&class).with_context(|| format!("{path} can't be verified"))?, model));
         }
-        Contents::Scheduler(config) => {
-            let class = kiln::checkpoint::config::class_of(config)?.unwrap_or_else(|| "scheduler".to_owned());
-            bail!("{path} can't be verified: {}", unknown(&class));
-        }
+        Contents::Scheduler(_) => bail!("{path} is a scheduler, and no network"),
         Contents::Tensors(_) => {
             bail!("{path} can't be verified: its tensors are of no layout that is known; see `kiln info`")
         }
@@ -154,7 +164,7 @@ fn unknown(class: &str) -> String {
 
 /// Runs a case. Inputs are checked before they meet the network; should one slip through, the layer's own complaint becomes
 /// the error, in place of the program's end.
-fn compute(case: &Case, model: &StoredModel, call: &Call<'_>) -> Result<Outputs> {
+fn guarded(class: &str, run: impl FnOnce() -> Result<Outputs>) -> Result<Outputs> {
     let complaint = Arc::new(Mutex::new(None));
     let heard = Arc::clone(&complaint);
     let usual = panic::take_hook();
@@ -163,11 +173,11 @@ fn compute(case: &Case, model: &StoredModel, call: &Call<'_>) -> Result<Outputs>
         // The first cause: on a GPU more may follow from it.
         heard.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(text);
     }));
-    let result = panic::catch_unwind(AssertUnwindSafe(|| (case.run)(model, call)));
+    let result = panic::catch_unwind(AssertUnwindSafe(run));
     panic::set_hook(usual);
     result.unwrap_or_else(|_| {
         let text = complaint.lock().unwrap_or_else(PoisonError::into_inner).take();
-        bail!("{} can't be computed with these inputs: {}", case.class, text.unwrap_or_default())
+        bail!("{class} can't be computed with these inputs: {}", text.unwrap_or_default())
     })
 }
 

@@ -17,12 +17,14 @@ use super::compare::Outputs;
 
 pub const SD3_TRANSFORMER: Case = Case {
     class: "SD3Transformer2DModel",
+    check: |config| SD3Transformer2DConfig::from_json(config).map(drop),
     fits: |inputs| inputs.contains("hidden_states") && !inputs.contains("controlnet_cond"),
     run: transformer,
 };
 
 pub const SD3_CONTROLNET: Case = Case {
     class: "SD3ControlNetModel",
+    check: |config| SD3ControlNetConfig::from_json(config).map(drop),
     fits: |inputs| inputs.contains("hidden_states") && inputs.contains("controlnet_cond"),
     run: controlnet,
 };

@@ -8,12 +8,12 @@
 
 use anyhow::{Context, Result, bail};
 use burn::module::Module;
-use burn::optim::{GradientsParams, LearningRate, Optimizer};
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::optim::{GradientsParams, Optimizer};
+use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 use kiln::checkpoint::{StoredModel, config};
 use kiln::denoisers::{UNet2D, UNet2DConfig};
 use kiln::diffusion::{BetaSchedule, DdpmLadder, perturb};
-use kiln::optim::{AdamW, AdamWConfig, AdamWState, NamedOptimizer};
+use kiln::optim::{AdamConfig, AdamWConfig, NamedOptimizer};
 
 use super::call::{Call, Side};
 
@@ -24,7 +24,7 @@ const LOSS: &str = "mse of the noise";
 #[derive(Debug)]
 pub struct Training {
     ladder: DdpmLadder,
-    optimizer: Adam,
+    method: Method,
     learning_rate: f64,
     /// `[steps, batch, channels, height, width]`.
     clean: Tensor<5>,
@@ -40,6 +40,9 @@ impl Training {
         let Some(steps) = call.option::<usize>("train_steps")? else { return Ok(None) };
         if config.num_class_embeds.is_some() || config.class_embed_type.is_some() {
             bail!("training a network with classes is not known here");
+        }
+        if FloatDType::F16 == call.device().settings().float_dtype {
+            bail!("AdamW's epsilon is 0 in f16, and its first step no number: train in f32 or bf16");
         }
         let rungs = call.option("num_train_timesteps")?.unwrap_or(1000);
         let shape = [Is(steps), Any("batch"), Is(config.in_channels), Any("height"), Any("width")];
@@ -57,7 +60,7 @@ impl Training {
         }
         Ok(Some(Self {
             ladder: DdpmLadder::new(schedule(call)?, rungs)?,
-            optimizer: Adam::take(call)?,
+            method: Method::take(call)?,
             learning_rate: call.option("learning_rate")?.context("the request names no `learning_rate`")?,
             clean,
             noise,
@@ -75,8 +78,15 @@ impl Training {
     }
 
     /// Trains; the network without autodiff, and each loss before its step.
-    pub fn run(self, mut network: UNet2D) -> (UNet2D, TensorData) {
-        let mut optimizer = NamedOptimizer::new(self.optimizer);
+    pub fn run(self, network: UNet2D) -> (UNet2D, TensorData) {
+        match &self.method {
+            Method::Adam(config) => self.run_with(config.build(), network),
+            Method::AdamW(config) => self.run_with(config.build(), network),
+        }
+    }
+
+    fn run_with<O: Optimizer>(&self, optimizer: O, mut network: UNet2D) -> (UNet2D, TensorData) {
+        let mut optimizer = NamedOptimizer::new(optimizer);
         let mut losses = Vec::with_capacity(self.timesteps.len());
         for (step, timesteps) in self.timesteps.iter().enumerate() {
             let of_step = |all: &Tensor<5>| all.clone().slice([step..step + 1]).squeeze_dim::<4>(0);
@@ -110,52 +120,29 @@ fn schedule(call: &Call<'_>) -> Result<BetaSchedule> {
     })
 }
 
-/// AdamW, or Adam as PyTorch has it: there the decay is a part of the gradient, `g + lambda p`, and so of its moments.
-#[derive(Clone, Debug)]
-struct Adam {
-    step: AdamW,
-    decay_in_gradient: f64,
+/// An optimizer that requests name.
+#[derive(Debug)]
+enum Method {
+    Adam(AdamConfig),
+    AdamW(AdamWConfig),
 }
 
-impl Adam {
+impl Method {
     fn take(call: &Call<'_>) -> Result<Self> {
         let name = call.option::<String>("optimizer")?.unwrap_or_else(|| "AdamW".to_owned());
         let [beta1, beta2] = call.option("betas")?.unwrap_or([0.9, 0.999]);
         let epsilon = call.option("epsilon")?.unwrap_or(1e-8);
         let decay: Option<f64> = call.option("weight_decay")?;
-        let (outside, inside) = match name.as_str() {
-            "AdamW" => (decay.unwrap_or(1e-2), 0.0),
-            "Adam" => (0.0, decay.unwrap_or(0.0)),
+        Ok(match name.as_str() {
+            "Adam" => {
+                let config = AdamConfig::new().with_beta1(beta1).with_beta2(beta2).with_epsilon(epsilon);
+                Self::Adam(config.with_weight_decay(decay.unwrap_or(0.0)))
+            }
+            "AdamW" => {
+                let config = AdamWConfig::new().with_beta1(beta1).with_beta2(beta2).with_epsilon(epsilon);
+                Self::AdamW(config.with_weight_decay(decay.unwrap_or(1e-2)))
+            }
             _ => bail!("`optimizer` of the request is \"{name}\"; known are Adam and AdamW"),
-        };
-        let step = AdamWConfig::new()
-            .with_beta1(beta1)
-            .with_beta2(beta2)
-            .with_epsilon(epsilon)
-            .with_weight_decay(outside)
-            .build();
-        Ok(Self { step, decay_in_gradient: inside })
-    }
-}
-
-impl Optimizer for Adam {
-    type State<const D: usize> = AdamWState<D>;
-
-    fn step<const D: usize>(
-        &self,
-        rate: LearningRate,
-        tensor: Tensor<D>,
-        gradient: Tensor<D>,
-        state: Option<AdamWState<D>>,
-    ) -> (Tensor<D>, Option<AdamWState<D>>) {
-        let gradient = match self.decay_in_gradient {
-            0.0 => gradient,
-            decay => gradient + tensor.clone() * decay,
-        };
-        self.step.step(rate, tensor, gradient, state)
-    }
-
-    fn to_device<const D: usize>(state: AdamWState<D>, device: &Device) -> AdamWState<D> {
-        AdamW::to_device(state, device)
+        })
     }
 }

@@ -16,6 +16,7 @@ use super::train::Training;
 
 pub const UNET_2D: Case = Case {
     class: "UNet2DModel",
+    check: |config| UNet2DConfig::from_json(config).map(drop),
     fits: |inputs| {
         let has = |name| inputs.contains(name);
         has("sample") && has("timestep") && !has("encoder_hidden_states") && !has("sigma")

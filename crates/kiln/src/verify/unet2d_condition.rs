@@ -19,6 +19,7 @@ use super::compare::Outputs;
 
 pub const UNET_2D_CONDITION: Case = Case {
     class: "UNet2DConditionModel",
+    check: |config| UNet2DConditionConfig::from_json(config).map(drop),
     fits: |inputs| {
         let has = |name| inputs.contains(name);
         has("sample") && has("timestep") && has("encoder_hidden_states") && !has("controlnet_cond")
