@@ -1,15 +1,35 @@
 //! The crate's integration tests, in one binary.
 
+#[path = "checkpoint/contents.rs"]
+mod contents;
+#[path = "checkpoint/convert.rs"]
+mod convert;
+#[path = "checkpoint/hostile.rs"]
+mod hostile;
+#[cfg(feature = "hub")]
+#[path = "checkpoint/hub.rs"]
+mod hub;
+#[cfg(feature = "hub")]
+#[path = "checkpoint/hub_server.rs"]
+mod hub_server;
 #[path = "checkpoint/layouts.rs"]
 mod layouts;
 #[path = "checkpoint/malformed.rs"]
 mod malformed;
+#[path = "checkpoint/memory.rs"]
+mod memory;
 #[path = "checkpoint/modules.rs"]
 mod modules;
+#[path = "checkpoint/mutations.rs"]
+mod mutations;
 #[path = "checkpoint/round_trip.rs"]
 mod round_trip;
+#[path = "checkpoint/told.rs"]
+mod told;
 #[path = "checkpoint/torch.rs"]
 mod torch;
+#[path = "checkpoint/views.rs"]
+mod views;
 
 use burn::module::{Module, Param};
 use burn::nn::conv::{Conv2d, Conv2dConfig};

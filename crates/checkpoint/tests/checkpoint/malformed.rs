@@ -2,12 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use burn::tensor::{Device, TensorData};
-use kiln_checkpoint::{Checkpoint, CheckpointError, SaveOptions, tensors_to_bytes, to_bytes};
-use proptest::prelude::*;
+use burn::tensor::TensorData;
+use kiln_checkpoint::{Checkpoint, CheckpointError, tensors_to_bytes};
 use rstest::rstest;
-
-use crate::sample;
 
 /// A file of this header and so many zero bytes.
 fn file(header: &str, data: usize) -> Vec<u8> {
@@ -166,98 +163,4 @@ fn files_that_are_none_are_named() {
         Checkpoint::open(&empty),
         Err(CheckpointError::Truncated { expected: 8, found: 0, .. })
     ));
-}
-
-/// Open, and use whatever is there: any outcome but a panic will do.
-fn try_all(bytes: Vec<u8>) -> Result<(), CheckpointError> {
-    let length = bytes.len();
-    let checkpoint = Checkpoint::from_bytes(bytes)?;
-    let mut read = 0;
-    for (name, _) in checkpoint.tensors() {
-        if let Ok(data) = checkpoint.tensor(name) {
-            read += data.as_bytes().len();
-        }
-    }
-    assert!(read <= length, "more was read than there is");
-    checkpoint.load_into(sample(&Device::flex())).map(|_| ())
-}
-
-#[derive(Clone, Debug)]
-enum Mutation {
-    Flip { at: prop::sample::Index, to: u8 },
-    Cut(prop::sample::Index),
-    Remove { at: prop::sample::Index, count: usize },
-    Insert { at: prop::sample::Index, bytes: Vec<u8> },
-    Digits { at: prop::sample::Index, number: u64 },
-}
-
-fn mutation() -> impl Strategy<Value = Mutation> {
-    let at = any::<prop::sample::Index>;
-    prop_oneof![
-        4 => (at(), any::<u8>()).prop_map(|(at, to)| Mutation::Flip { at, to }),
-        1 => at().prop_map(Mutation::Cut),
-        1 => (at(), 1..40_usize).prop_map(|(at, count)| Mutation::Remove { at, count }),
-        1 => (at(), prop::collection::vec(any::<u8>(), 1..20)).prop_map(|(at, bytes)| Mutation::Insert { at, bytes }),
-        4 => (at(), any::<u64>().prop_map(|n| n >> (n % 64))).prop_map(|(at, number)| Mutation::Digits { at, number }),
-    ]
-}
-
-fn mutate(bytes: &mut Vec<u8>, mutation: &Mutation) {
-    if bytes.is_empty() {
-        return;
-    }
-    match mutation {
-        Mutation::Flip { at, to } => {
-            let at = at.index(bytes.len());
-            bytes[at] = *to;
-        }
-        Mutation::Cut(at) => bytes.truncate(at.index(bytes.len())),
-        Mutation::Remove { at, count } => {
-            let at = at.index(bytes.len());
-            bytes.drain(at..(at + count).min(bytes.len()));
-        }
-        Mutation::Insert { at, bytes: new } => {
-            let at = at.index(bytes.len());
-            bytes.splice(at..at, new.iter().copied());
-        }
-        // Another number in place of one of the header's, the header's length kept right.
-        Mutation::Digits { at, number } => {
-            let length = bytes.get(..8).map_or(0, |n| u64::from_le_bytes(n.try_into().unwrap()));
-            let end = usize::try_from(length).unwrap_or(0).saturating_add(8).min(bytes.len());
-            let digits: Vec<_> = (8..end).filter(|&i| bytes[i].is_ascii_digit()).collect();
-            if digits.is_empty() {
-                return;
-            }
-            let start = digits[at.index(digits.len())];
-            let stop = (start..end).find(|&i| !bytes[i].is_ascii_digit()).unwrap_or(end);
-            let new = number.to_string();
-            let grown = (length as usize + new.len()).saturating_sub(stop - start);
-            bytes.splice(start..stop, new.bytes());
-            bytes[..8].copy_from_slice(&(grown as u64).to_le_bytes());
-        }
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 4000, ..ProptestConfig::default() })]
-
-    #[test]
-    fn a_mutated_file_never_panics(mutations in prop::collection::vec(mutation(), 1..4)) {
-        thread_local! {
-            static WHOLE: Vec<u8> = to_bytes(&sample(&Device::flex()), &SaveOptions::default()).unwrap();
-        }
-        let mut bytes = WHOLE.with(Clone::clone);
-        for mutation in &mutations {
-            mutate(&mut bytes, mutation);
-        }
-        let _ = try_all(bytes);
-    }
-
-    #[test]
-    fn bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..64), header in ".{0,64}", length in 0..80_u64) {
-        let _ = try_all(bytes.clone());
-        let mut framed = length.to_le_bytes().to_vec();
-        framed.extend(header.bytes().chain(bytes));
-        let _ = try_all(framed);
-    }
 }
