@@ -2,5 +2,11 @@
 
 #[path = "attention/joint.rs"]
 mod joint;
+#[path = "attention/mask.rs"]
+mod mask;
 #[path = "attention/sincos.rs"]
 mod sincos;
+#[path = "attention/softmax.rs"]
+mod softmax;
+#[path = "attention/t5.rs"]
+mod t5;
