@@ -10,7 +10,7 @@
 //!
 //! let tokenizer = Tokenizer::clip(ClipPad::EndOfText);
 //! let prompt = tokenizer.encode("a photo of a lighthouse", Length::Exactly(77))?;
-//! assert_eq!(prompt.ids[..7], [49406, 320, 1125, 539, 320, 12884, 49407]);
+//! assert_eq!(prompt.ids[..7], [49406, 320, 1125, 539, 320, 13717, 49407]);
 //!
 //! let device = Device::flex();
 //! let config = ClipTextConfig { hidden_size: 16, intermediate_size: 32, num_hidden_layers: 2, ..Default::default() };

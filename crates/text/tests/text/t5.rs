@@ -82,12 +82,13 @@ struct Loud;
 
 impl ModuleMapper for Loud {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        param.map(|value| if D == 2 && value.dims()[0] == 24 { value * 3e4 } else { value })
+        param
+            .map(|value| if D == 2 && value.dims()[0] == 24 { (value * 3e5).clamp(-6e4, 6e4) } else { value })
     }
 }
 
 #[rstest]
-#[case::f16(DType::F16, FloatDType::F16, 4e-3)]
+#[case::f16(DType::F16, FloatDType::F16, 5e-3)]
 #[case::bf16(DType::BF16, FloatDType::BF16, 3e-2)]
 fn sums_beyond_16_bits_are_kept(#[case] dtype: DType, #[case] float: FloatDType, #[case] tolerance: f32) {
     for (backend, device) in testing::devices() {
