@@ -52,7 +52,7 @@ RUNS = {
     "euler_sample": ("EulerDiscrete", STABLE | X0, 5, {}),
     "euler_ancestral_v": ("EulerAncestralDiscrete", STABLE | V | dict(timestep_spacing="trailing"), 6, {}),
     "heun_karras": ("HeunDiscrete", STABLE | dict(use_karras_sigmas=True), 5, {}),
-    "heun_clip": ("HeunDiscrete", dict(clip_sample=True, beta_schedule="squaredcos_cap_v2", timestep_spacing="trailing"), 4, {}),
+    "heun_clip": ("HeunDiscrete", dict(clip_sample=True, timestep_spacing="trailing"), 4, {}),
     "dpm2": ("KDPM2Discrete", STABLE, 5, {}),
     "dpm2_karras": ("KDPM2Discrete", STABLE | dict(use_karras_sigmas=True), 5, {}),
     "dpm2_ancestral": ("KDPM2AncestralDiscrete", STABLE, 5, {}),
@@ -75,7 +75,13 @@ RUNS = {
         6,
         {},
     ),
-    "dpmpp_2m_exponential": ("DPMSolverMultistep", STABLE | dict(use_exponential_sigmas=True), 6, {}),
+    "unipc_flow": (
+        "UniPCMultistep",
+        dict(use_flow_sigmas=True, prediction_type="flow_prediction", flow_shift=2.0),
+        6,
+        {},
+    ),
+    "dpmpp_2s_lowered": ("DPMSolverSinglestep", STABLE | dict(lower_order_final=True, final_sigmas_type="sigma_min"), 6, {}),
     "dpmpp_2s": ("DPMSolverSinglestep", STABLE | dict(solver_order=2), 6, {}),
     "dpmpp_2s_odd": ("DPMSolverSinglestep", STABLE | dict(solver_order=2, solver_type="heun"), 7, {}),
     "dpmpp_3s": ("DPMSolverSinglestep", STABLE | dict(solver_order=3), 9, {}),
@@ -146,6 +152,9 @@ def run(kind, config, steps, arguments):
         "scaled_samples": torch.stack(scaled),
         "timesteps": timesteps.float(),
     }
+    if hasattr(scheduler, "sigmas") and not kind.startswith("KDPM2"):
+        # A level that no step goes to is left out.
+        found["sigmas"] = scheduler.sigmas[: len(timesteps) + 1]
     if hasattr(scheduler, "add_noise"):
         original, noise = randn(2, 2, 4, 4), randn(2, 2, 4, 4)
         at = scheduler.timesteps[[0, len(timesteps) // 2]]

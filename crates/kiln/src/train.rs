@@ -21,6 +21,7 @@ use serde_json::json;
 
 use crate::cli::Train;
 use crate::interrupt::{Interrupted, set_on_interrupt};
+use crate::output::print;
 
 /// The finished model in a run's folder.
 pub const MODEL_FILE: &str = "model.safetensors";
@@ -77,10 +78,7 @@ pub fn run(options: &Train) -> Result<()> {
     let outcome = trainer.run(loss, &mut report)?;
     report.bar.finish();
     match outcome {
-        Outcome::Finished { .. } => {
-            println!("{}", options.out.join(MODEL_FILE).display());
-            Ok(())
-        }
+        Outcome::Finished { .. } => print(options.out.join(MODEL_FILE).display()),
         Outcome::Stopped { step } => {
             let again = "go on with the same command and --resume";
             bail!(Interrupted(format!("; the checkpoint of step {step} is written: {again}")))

@@ -198,6 +198,16 @@ impl DdpmLadder {
         self.log_alpha_bar.len() - 1
     }
 
+    /// The law between the last rung but one and a last rung of pure noise, `left` rungs before its end: alpha is linear there, as its logarithm
+    /// can't be.
+    fn last_step_to_noise(&self, before: f64, left: f64) -> Law {
+        let slope = (before / 2.0).exp();
+        let alpha = slope * left;
+        let sigma = (1.0 - alpha * alpha).sqrt();
+        let alpha_dot = -slope * self.len() as f64;
+        Law { alpha, sigma, alpha_dot, sigma_dot: -alpha * alpha_dot / sigma }
+    }
+
     /// t in rungs, put on the rung that it is within rounding of; below 0 and beyond the last rung, the end.
     fn position(&self, t: f64) -> f64 {
         let position = (t * self.len() as f64).clamp(0.0, self.len() as f64);
@@ -220,6 +230,9 @@ impl Process for DdpmLadder {
         let position = self.position(t);
         let upper = (position.ceil() as usize).max(1);
         let (before, after) = (self.log_alpha_bar[upper - 1], self.log_alpha_bar[upper]);
+        if after == f64::NEG_INFINITY {
+            return self.last_step_to_noise(before, upper as f64 - position);
+        }
         // Written from the upper end, so that a rung's value is the table's own.
         let log = if position == 0.0 { 0.0 } else { after - (upper as f64 - position) * (after - before) };
         Law::from_log_alpha_bar(log, (after - before) * self.len() as f64)
@@ -247,7 +260,7 @@ impl Process for DdpmLadder {
         Some(self.len())
     }
 
-    /// `-d ln alpha_bar / dt`, finite at t = 0 too.
+    /// `-d ln alpha_bar / dt`, finite at t = 0 too; infinite towards a last rung of pure noise.
     fn diffusion_squared(&self, t: f64) -> f64 {
         let upper = (self.position(t).ceil() as usize).max(1);
         (self.log_alpha_bar[upper - 1] - self.log_alpha_bar[upper]) * self.len() as f64

@@ -1,5 +1,6 @@
 //! Processes: how data becomes noise.
 
+mod by_ratio;
 mod config;
 mod edm;
 mod ladder;
@@ -10,6 +11,7 @@ mod variance_preserving;
 
 use std::fmt::Debug;
 
+pub(crate) use by_ratio::ByRatio;
 pub use config::{PROCESSES, ProcessConfig, ProcessEntry};
 pub use edm::Edm;
 pub use ladder::{BetaSchedule, DdpmLadder};

@@ -9,6 +9,7 @@ use super::fields::{
 use super::levels::{self, Rounding};
 use super::{Limit, NoiseAfter, Request, Scaling, Schedule, Told};
 use crate::blend::scale;
+use crate::process::ByRatio;
 use crate::{
     Averaged, Beginning, BetaSchedule, Boundary, Clock, Consistency, DdpmLadder, Denoiser, DiffusionError,
     DpmSolver, Dynamic, Edm, Estimate, FinalOrder, Integrand, LinearMultistep, Midpoint, Nodes, Pndm,
@@ -331,10 +332,15 @@ fn k_diffusion(
         sigmas.push(last);
     }
     let meaning = prediction(fields)?;
-    if fields.timestep_type == Some(TimestepType::Continuous) && meaning == Prediction::V {
-        told = sigmas.iter().take(request.steps).map(|sigma| sigma.ln() / 4.0).collect();
-    }
-    let mut schedule = on_levels(Box::new(ladder), meaning, solver, &sigmas, told, Scaling::NoiseRatio)?;
+    let process: Box<dyn Process> =
+        if fields.timestep_type == Some(TimestepType::Continuous) && meaning == Prediction::V {
+            told = sigmas.iter().take(request.steps).map(|sigma| sigma.ln() / 4.0).collect();
+            // Its levels may lie beyond the ladder's.
+            Box::new(ByRatio { range: [sigmas[request.steps - 1], sigmas[0]] })
+        } else {
+            Box::new(ladder)
+        };
+    let mut schedule = on_levels(process, meaning, solver, &sigmas, told, Scaling::NoiseRatio)?;
     schedule.limit = limit(fields, defaults, NoiseAfter::Remade)?;
     Ok(schedule)
 }
@@ -379,12 +385,22 @@ enum ToldRungs {
     WholeButForCosine,
 }
 
+/// Where a run ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LastLevel {
+    /// As `final_sigmas_type` says.
+    AsAsked,
+    /// At the ladder's least level: its logarithm is needed.
+    Least,
+}
+
 /// The exponential integrators: whole rungs from a grid with one more, or levels spaced anew over the whole ladder.
 fn integrator(
     fields: &Fields,
     request: &Request,
     spacing: Option<Spacing>,
     told_rungs: ToldRungs,
+    last: LastLevel,
     solver: SolverConfig,
 ) -> Result<Schedule> {
     let steps = request.steps;
@@ -400,7 +416,7 @@ fn integrator(
     let ladder = ladder(fields, &PLAIN, Terminal::Almost)?;
     let count = ladder.rungs().unwrap_or(1);
     let table = levels::of_ladder(&ladder);
-    let logs: Vec<f64> = table.iter().map(|level| level.ln()).collect();
+    let logs: Vec<f64> = table.iter().map(|&level| f64::from((level as f32).ln())).collect();
     let mut spaced = fields.clone();
     spaced.timestep_spacing = spacing.or(fields.timestep_spacing);
     let mut told = rungs_of(&spaced, Spacing::Linspace, steps, count, Rounding::OneMore)?;
@@ -413,11 +429,11 @@ fn integrator(
             told.iter_mut().for_each(|rung| *rung = rung.round_ties_even());
         }
         // They are kept as whole numbers, cut off.
-        told.iter_mut().for_each(|rung| *rung = (*rung + 1e-6).floor());
+        told.iter_mut().for_each(|rung| *rung = rung.floor());
     }
-    sigmas.push(match fields.final_sigmas_type.unwrap_or_default() {
-        FinalSigma::Zero => 0.0,
-        FinalSigma::SigmaMin => table[0],
+    sigmas.push(match (last, fields.final_sigmas_type.unwrap_or_default()) {
+        (LastLevel::AsAsked, FinalSigma::Zero) => 0.0,
+        (LastLevel::AsAsked, FinalSigma::SigmaMin) | (LastLevel::Least, _) => table[0],
     });
     let mut schedule =
         on_levels(Box::new(ladder), prediction(fields)?, solver, &sigmas, told, Scaling::Sample)?;
@@ -425,18 +441,30 @@ fn integrator(
     Ok(schedule)
 }
 
-/// The same on a rectified flow.
+/// The same on a rectified flow. UniPC starts from pure noise (but for a millionth, as its logarithm is needed), the others one rung below.
 fn flow_integrator(fields: &Fields, request: &Request, solver: SolverConfig) -> Result<Schedule> {
     let count = fields.num_train_timesteps.unwrap_or(1000);
-    let shift = fields.flow_shift.unwrap_or(1.0);
+    let (shift, steps) = (fields.flow_shift.unwrap_or(1.0), request.steps as f64);
     crate::error::require("flow_shift", "above 0", shift, shift > 0.0)?;
-    let points = request.steps;
-    let mut sigmas: Vec<f64> = (0..points)
-        .map(|i| 1.0 + (1.0 / count as f64 - 1.0) * i as f64 / points as f64)
-        .map(|t| shift * t / (1.0 + (shift - 1.0) * t))
+    if matches!(solver, SolverConfig::LinearMultistep(_)) {
+        return Err(config("use_flow_sigmas", "is true, which is not supported for DEIS"));
+    }
+    let least = 1.0 / count as f64;
+    let even = |i: usize| match solver {
+        SolverConfig::UniPc(_) => 1.0 + (least - 1.0) * i as f64 / steps,
+        _ => (1.0 - least) * (1.0 - i as f64 / steps),
+    };
+    let mut sigmas: Vec<f64> = (0..request.steps)
+        .map(even)
+        .map(|t| (shift * t / (1.0 + (shift - 1.0) * t)).min(1.0 - 1e-6))
         .collect();
     let told = sigmas.iter().map(|sigma| (sigma * count as f64).floor()).collect();
-    sigmas.push(0.0);
+    sigmas.push(match fields.final_sigmas_type.unwrap_or_default() {
+        FinalSigma::Zero => 0.0,
+        FinalSigma::SigmaMin => {
+            return Err(config("final_sigmas_type", "is sigma_min, which a flow has not"));
+        }
+    });
     on_flow(fields, &sigmas, told, solver, count)
 }
 
@@ -480,13 +508,21 @@ fn dpm_rule(fields: &Fields, final_order: FinalOrder) -> Result<DpmSolver> {
 
 fn dpm_multistep(fields: &Fields, request: &Request) -> Result<Schedule> {
     let rule = dpm_rule(fields, final_order(fields, request.steps))?;
-    integrator(fields, request, None, ToldRungs::WholeButForCosine, SolverConfig::DpmSolver(rule))
+    integrator(
+        fields,
+        request,
+        None,
+        ToldRungs::WholeButForCosine,
+        LastLevel::AsAsked,
+        SolverConfig::DpmSolver(rule),
+    )
 }
 
 fn dpm_singlestep(fields: &Fields, request: &Request) -> Result<Schedule> {
-    let rule = dpm_rule(fields, FinalOrder::Kept)?;
+    let lowered = fields.lower_order_final.unwrap_or(false);
+    let rule = dpm_rule(fields, if lowered { FinalOrder::Lowered } else { FinalOrder::Kept })?;
     let solver = SolverConfig::SingleStep(SingleStep { rule });
-    integrator(fields, request, Some(Spacing::Linspace), ToldRungs::Whole, solver)
+    integrator(fields, request, Some(Spacing::Linspace), ToldRungs::Whole, LastLevel::AsAsked, solver)
 }
 
 fn deis(fields: &Fields, request: &Request) -> Result<Schedule> {
@@ -494,7 +530,7 @@ fn deis(fields: &Fields, request: &Request) -> Result<Schedule> {
     crate::error::require("solver_order", "from 1 to 3", order as f64, (1..=3).contains(&order))?;
     let final_order = final_order(fields, request.steps);
     let rule = LinearMultistep { order, nodes: Nodes::LogNoiseRatio, final_order };
-    integrator(fields, request, None, ToldRungs::Whole, SolverConfig::LinearMultistep(rule))
+    integrator(fields, request, None, ToldRungs::Whole, LastLevel::Least, SolverConfig::LinearMultistep(rule))
 }
 
 fn unipc(fields: &Fields, request: &Request) -> Result<Schedule> {
@@ -515,7 +551,7 @@ fn unipc(fields: &Fields, request: &Request) -> Result<Schedule> {
         if fields.lower_order_final.unwrap_or(true) { FinalOrder::Lowered } else { FinalOrder::Kept };
     let order = fields.solver_order.unwrap_or(2);
     let rule = UniPc { order, integrand, step_function, uncorrected, final_order };
-    integrator(fields, request, None, ToldRungs::Whole, SolverConfig::UniPc(rule))
+    integrator(fields, request, None, ToldRungs::Whole, LastLevel::AsAsked, SolverConfig::UniPc(rule))
 }
 
 /// EDM's levels: Karras's or exponential, told as a quarter of their logarithm.

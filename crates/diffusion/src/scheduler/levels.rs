@@ -54,10 +54,14 @@ pub(super) enum Rounding {
     Fractional,
 }
 
-/// The level of every rung, the least first.
+/// The level of every rung, the least first; to f32, as diffusers keeps them: whether a level between two rungs is cut down to the one below
+/// hangs on the last place.
 pub(super) fn of_ladder(process: &dyn Process) -> Vec<f64> {
     let count = process.rungs().unwrap_or(0);
-    (0..count).map(|i| process.law((i + 1) as f64 / count as f64).noise_ratio()).collect()
+    (0..count)
+        .map(|i| process.law((i + 1) as f64 / count as f64).noise_ratio())
+        .map(|level| f64::from(level as f32))
+        .collect()
 }
 
 /// The level at a rung, between rungs on the straight line.

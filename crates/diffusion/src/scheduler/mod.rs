@@ -99,6 +99,14 @@ impl Schedule {
         build::read(text, &Request { steps, ..Request::default() })
     }
 
+    /// The class that a config names.
+    ///
+    /// # Errors
+    /// If the text is no JSON object.
+    pub fn class(text: &str) -> Result<String, DiffusionError> {
+        fields::parse::<fields::Fields>(text).map(|fields| fields.class)
+    }
+
     /// As [`Schedule::read`], with what a call may add.
     ///
     /// # Errors

@@ -17,7 +17,7 @@
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::dpm_solver::{DpmSolver, Integrand, SecondOrder};
+use super::dpm_solver::{DpmSolver, FinalOrder, Integrand, SecondOrder};
 use super::{Advance, SavedState, Solver, SolverState, StepContext};
 use crate::blend::{scale, sum};
 
@@ -58,15 +58,11 @@ impl<const D: usize> SolverState<D> for Block<D> {
     }
 }
 
-/// The number of estimates that step `index` of `total` uses: blocks of `order`, and what is left in ever shorter ones, the last step alone.
-fn estimates_used(order: usize, index: usize, total: usize) -> usize {
-    // Whole blocks, but so that at least one step is left over for the end.
-    let whole = total.saturating_sub(1) / order * order;
-    let position = index % order + 1;
-    if index < whole {
-        return position;
-    }
-    if index + 1 == total { 1 } else { position }
+/// The number of estimates that step `index` of `total` uses. Lowered, the last step is of order 1 even where it would end a block.
+fn estimates_used(rule: DpmSolver, index: usize, total: usize) -> usize {
+    let ends =
+        index + 1 == total && rule.final_order == FinalOrder::Lowered && total.is_multiple_of(rule.order);
+    if ends { 1 } else { index % rule.order + 1 }
 }
 
 impl<const D: usize> Solver<D> for SingleStep {
@@ -88,7 +84,7 @@ impl<const D: usize> Solver<D> for SingleStep {
         };
         let lambda = |time: f64| context.process.log_snr(time) / 2.0;
         let total = context.index + context.remaining + 1;
-        let mut used = estimates_used(rule.order, context.index, total);
+        let mut used = estimates_used(rule, context.index, total);
         // A block can't reach from pure noise or to clean data.
         let begins = state.estimates.first().map_or(t, |(time, _)| *time);
         if !(lambda(s) - lambda(begins)).is_finite() {

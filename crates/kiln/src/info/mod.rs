@@ -8,11 +8,13 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use kiln::ModelCard;
-use kiln::checkpoint::{Checkpoint, Contents, OpenOptions, StoredModel, StoredPipeline, config};
+use kiln::checkpoint::{Checkpoint, Contents, OpenOptions, StoredModel, StoredPipeline};
 
 use kiln::diffusion::Schedule;
+use kiln::text::Tokenizer;
 
 use crate::cli::Info;
+use crate::output::print;
 use crate::source;
 use crate::train::MODEL_FILE;
 use crate::verify::CLASSES;
@@ -24,12 +26,10 @@ const STEPS: usize = 50;
 pub fn run(options: &Info) -> Result<()> {
     let path = source::locate(&options.path, options.variant.as_deref())?;
     let report = look(&path, options)?;
-    if options.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
-    } else {
-        println!("{report}");
+    match options.json {
+        true => print(serde_json::to_string_pretty(&report)?),
+        false => print(report),
     }
-    Ok(())
 }
 
 fn look(path: &Path, options: &Info) -> Result<Report> {
@@ -41,7 +41,10 @@ fn look(path: &Path, options: &Info) -> Result<Report> {
     if path.is_dir() && is_tokenizer(path) {
         report.kind = "tokenizer";
         report.layout = "transformers".to_owned();
-        report.note("the words of a text encoder, with no network");
+        match Tokenizer::open(path) {
+            Ok(tokenizer) => report.note(&format!("{} tokens", tokenizer.vocabulary())),
+            Err(error) => report.note(&error.to_string()),
+        }
         report.generate = Ability::no("a tokenizer alone draws nothing");
         report.verify = Ability::no("a tokenizer computes nothing that could be compared");
         report.convert = Ability::no("its files are used as they are");
@@ -66,17 +69,16 @@ fn look(path: &Path, options: &Info) -> Result<Report> {
         }
         Contents::Scheduler(text) => {
             report.kind = "scheduler";
-            report.class = config::class_of(text)?;
+            report.class = Some(Schedule::class(text)?);
             report.layout = "diffusers".to_owned();
             report.verify = match Schedule::read(text, STEPS) {
                 Ok(_) => Ability::yes(),
                 Err(error) => Ability::no(error.to_string()),
             };
-            report.convert = Ability::no("it is one JSON file already");
         }
         Contents::Tensors(tensors) => unknown(tensors, &mut report)?,
     }
-    if matches!(contents, Contents::Model(_) | Contents::Pipeline(_)) {
+    if !matches!(contents, Contents::Tensors(_)) {
         report.convert = Ability::yes();
         report.generate = Ability::no("generate draws with the models that `kiln train` writes");
     }
@@ -161,16 +163,13 @@ fn is_tokenizer(folder: &Path) -> bool {
     !other && (has("tokenizer.json") || (has("vocab.json") && has("merges.txt")) || has("spiece.model"))
 }
 
-/// The format of a file, by its first bytes.
+/// The format of a file, by its first bytes: a safetensors file begins with the length of its header, in 8 bytes, and a `{`.
 fn format(path: &Path) -> Result<&'static str> {
-    let mut head = [0; 2];
-    let read = File::open(path)
-        .and_then(|mut file| file.read(&mut head))
+    let mut head = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(9).read_to_end(&mut head))
         .with_context(|| format!("{} can't be read", path.display()))?;
-    Ok(match head {
-        [b'P', b'K'] | [0x80, _] if read == 2 => "PyTorch",
-        _ => "safetensors",
-    })
+    Ok(if head.last() == Some(&b'{') && !head.starts_with(b"PK") { "safetensors" } else { "PyTorch" })
 }
 
 /// Whose names the tensors have: of a folder, its library's; of a file, by keys that only one layout has.

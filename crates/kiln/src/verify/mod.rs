@@ -29,6 +29,7 @@ use anyhow::{Context, Result, bail};
 use kiln::checkpoint::{Checkpoint, ConfigError, Contents, OpenOptions, StoredModel, save_tensors};
 
 use crate::cli::Verify;
+use crate::output::print;
 use crate::source;
 use call::Call;
 use compare::{Comparison, Outputs};
@@ -80,7 +81,7 @@ pub fn run(options: &Verify) -> Result<ExitCode> {
         guarded(case.class, || (case.run)(model, &call))?
     };
     let comparison = Comparison::new(&reference, &outputs, options.tolerance)?;
-    println!("{comparison}");
+    print(&comparison)?;
     if let Some(path) = &options.save {
         save_tensors(outputs.named(), &Default::default(), path)?;
     }

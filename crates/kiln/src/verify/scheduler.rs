@@ -7,7 +7,7 @@ use std::cell::RefCell;
 
 use anyhow::{Result, bail};
 use burn::tensor::{DType, Tensor, TensorData};
-use kiln::diffusion::{Denoiser, Draw, Law, Process, Request, Scaling, Schedule};
+use kiln::diffusion::{Denoiser, Draw, Law, Prediction, Process, Request, Scaling, Schedule};
 
 use super::call::Call;
 use super::compare::Outputs;
@@ -79,8 +79,11 @@ pub fn run(config: &str, call: &Call<'_>) -> Result<Outputs> {
     outputs.push("prev_samples", stack(prev));
     outputs.push("scaled_samples", stack(asked.iter().map(|asked| asked.input.clone()).collect()));
     outputs.push_data("timesteps", numbers(asked.iter().map(|asked| asked.told)));
-    let levels = asked.iter().map(|asked| asked.law.noise_ratio());
-    outputs.push_data("sigmas", numbers(levels.chain([process.law(last).noise_ratio()])));
+    // A rectified flow's level is sigma itself; where alpha is 1, both are the same.
+    let flow = schedule.prediction == Prediction::Velocity;
+    let level = |law: Law| if flow { law.sigma } else { law.noise_ratio() };
+    let levels = asked.iter().map(|asked| level(asked.law)).chain([level(process.law(last))]);
+    outputs.push_data("sigmas", numbers(levels));
     if let Some(added) = added {
         outputs.push("add_noise", added.run(&schedule)?);
     }
