@@ -191,7 +191,7 @@ fn adamw_step(device: &Device) -> Operation {
     let mut step = 0;
     Box::new(move || {
         step += 1;
-        let hyper = AdamWHyper { lr: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 1e-2, step };
+        let hyper = AdamWHyper { step, ..AdamWHyper::default() };
         for (state, gradient) in states.iter_mut().zip(&gradients) {
             // Taken out, so that the step finds tensors that nobody else holds and works in place.
             if let Some((param, m, v)) = state.take() {

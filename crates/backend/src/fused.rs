@@ -154,6 +154,19 @@ pub trait FusedOps: Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         composed::adamw::step::<Self>(param, grad, first_moment, second_moment, hyper)
     }
+
+    /// See [`ops::amsgrad_step`](crate::ops::amsgrad_step).
+    #[fusion(default)]
+    fn amsgrad_step(
+        param: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        first_moment: FloatTensor<Self>,
+        second_moment: FloatTensor<Self>,
+        largest: FloatTensor<Self>,
+        hyper: AdamWHyper,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        composed::adamw::amsgrad_step::<Self>(param, grad, first_moment, second_moment, largest, hyper)
+    }
 }
 
 #[cfg(feature = "ndarray")]

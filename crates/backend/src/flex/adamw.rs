@@ -1,9 +1,10 @@
-//! One step of AdamW in one pass: four arrays read, three written, in place where they are not shared.
+//! One step of Adam in one pass: four arrays read, three written (AMSGrad: five and four), in place where they are not
+//! shared.
 
-use rayon::prelude::*;
+use std::sync::Mutex;
 
 use super::{CHUNK, FlexTensor, contiguous, owned, values, vectorised};
-use crate::ops::AdamWHyper;
+use crate::ops::{AdamWHyper, Decay};
 
 pub(super) fn step(
     param: FlexTensor,
@@ -12,31 +13,142 @@ pub(super) fn step(
     second_moment: FlexTensor,
     hyper: AdamWHyper,
 ) -> (FlexTensor, FlexTensor, FlexTensor) {
-    let c = hyper.coefficients();
-    let (beta1, beta2) = (c.beta1 as f32, c.beta2 as f32);
-    let (rest1, rest2) = ((1.0 - c.beta1) as f32, (1.0 - c.beta2) as f32);
-    let (decay, step_size, root_scale, eps) =
-        (c.decay as f32, c.step_size as f32, c.root_scale as f32, c.eps as f32);
-
     let grad = contiguous(grad);
     let [mut param, mut first, mut second] = [param, first_moment, second_moment].map(owned);
-    param
+    let numbers = Numbers::of(hyper);
+    let chunks = param
         .storage_mut::<f32>()
-        .par_chunks_mut(CHUNK)
-        .zip(first.storage_mut::<f32>().par_chunks_mut(CHUNK))
-        .zip(second.storage_mut::<f32>().par_chunks_mut(CHUNK))
-        .zip(values(&grad).par_chunks(CHUNK))
-        .for_each(|(((param, m), v), grad)| {
-            vectorised(
-                #[inline(always)]
-                || {
-                    for (((p, m), v), &g) in param.iter_mut().zip(m).zip(v).zip(grad) {
-                        *m = m.mul_add(beta1, rest1 * g);
-                        *v = v.mul_add(beta2, rest2 * g * g);
-                        *p = p.mul_add(decay, -step_size * (*m / v.sqrt().mul_add(root_scale, eps)));
-                    }
-                },
-            );
-        });
+        .chunks_mut(CHUNK)
+        .zip(first.storage_mut::<f32>().chunks_mut(CHUNK))
+        .zip(second.storage_mut::<f32>().chunks_mut(CHUNK))
+        .zip(values(&grad).chunks(CHUNK));
+    shared_out(chunks, |(((p, m), v), g)| match hyper.decay {
+        Decay::Cautious => vectorised(
+            #[inline(always)]
+            || {
+                for (((p, m), v), &g) in p.iter_mut().zip(m).zip(v).zip(g) {
+                    numbers.moments(*p, g, m, v);
+                    *p = numbers.step(numbers.decayed_cautiously(*p, *m), *m, *v);
+                }
+            },
+        ),
+        Decay::Decoupled | Decay::Coupled => vectorised(
+            #[inline(always)]
+            || {
+                for (((p, m), v), &g) in p.iter_mut().zip(m).zip(v).zip(g) {
+                    numbers.moments(*p, g, m, v);
+                    *p = numbers.step(*p * numbers.keep, *m, *v);
+                }
+            },
+        ),
+    });
     (param, first, second)
+}
+
+pub(super) fn amsgrad_step(
+    param: FlexTensor,
+    grad: FlexTensor,
+    first_moment: FlexTensor,
+    second_moment: FlexTensor,
+    largest: FlexTensor,
+    hyper: AdamWHyper,
+) -> (FlexTensor, FlexTensor, FlexTensor, FlexTensor) {
+    let grad = contiguous(grad);
+    let [mut param, mut first, mut second, mut largest] =
+        [param, first_moment, second_moment, largest].map(owned);
+    let numbers = Numbers::of(hyper);
+    let chunks = param
+        .storage_mut::<f32>()
+        .chunks_mut(CHUNK)
+        .zip(first.storage_mut::<f32>().chunks_mut(CHUNK))
+        .zip(second.storage_mut::<f32>().chunks_mut(CHUNK))
+        .zip(largest.storage_mut::<f32>().chunks_mut(CHUNK))
+        .zip(values(&grad).chunks(CHUNK));
+    shared_out(chunks, |((((p, m), v), w), g)| {
+        vectorised(
+            #[inline(always)]
+            || {
+                for ((((p, m), v), w), &g) in p.iter_mut().zip(m).zip(v).zip(w).zip(g) {
+                    numbers.moments(*p, g, m, v);
+                    // As the definition, which keeps the largest one where the new one is no number.
+                    *w = if *w < *v { *v } else { *w };
+                    let decayed = match hyper.decay {
+                        Decay::Cautious => numbers.decayed_cautiously(*p, *m),
+                        Decay::Decoupled | Decay::Coupled => *p * numbers.keep,
+                    };
+                    *p = numbers.step(decayed, *m, *w);
+                }
+            },
+        );
+    });
+    (param, first, second, largest)
+}
+
+/// The coefficients in the type of the values.
+#[derive(Clone, Copy)]
+struct Numbers {
+    beta1: f32,
+    beta2: f32,
+    rest1: f32,
+    rest2: f32,
+    sign: f32,
+    penalty: f32,
+    /// 1 - lr λ.
+    keep: f32,
+    step_size: f32,
+    root_scale: f32,
+    eps: f32,
+}
+
+impl Numbers {
+    fn of(hyper: AdamWHyper) -> Self {
+        let c = hyper.coefficients();
+        Self {
+            beta1: c.beta1 as f32,
+            beta2: c.beta2 as f32,
+            rest1: (1.0 - c.beta1) as f32,
+            rest2: (1.0 - c.beta2) as f32,
+            sign: c.sign as f32,
+            penalty: c.penalty as f32,
+            keep: (1.0 - c.decay) as f32,
+            step_size: c.step_size as f32,
+            root_scale: c.root_scale as f32,
+            eps: c.eps as f32,
+        }
+    }
+
+    #[inline(always)]
+    fn moments(&self, p: f32, g: f32, m: &mut f32, v: &mut f32) {
+        let g = p.mul_add(self.penalty, self.sign * g);
+        *m = m.mul_add(self.beta1, self.rest1 * g);
+        *v = v.mul_add(self.beta2, self.rest2 * g * g);
+    }
+
+    #[inline(always)]
+    fn decayed_cautiously(&self, p: f32, m: f32) -> f32 {
+        if m * p < 0.0 { p } else { p * self.keep }
+    }
+
+    #[inline(always)]
+    fn step(&self, decayed: f32, m: f32, v: f32) -> f32 {
+        decayed - self.step_size * (m / v.sqrt().mul_add(self.root_scale, self.eps))
+    }
+}
+
+/// Does `work` for each item, on this thread and on those of the pool. A training step does this a hundred times in a row:
+/// this thread works too, where a parallel iterator would put it to sleep and have it woken each time.
+fn shared_out<T: Send>(items: impl Iterator<Item = T> + Send, work: impl Fn(T) + Sync) {
+    let items = Mutex::new(items);
+    let next = || items.lock().ok().and_then(|mut items| items.next());
+    let drain = || {
+        while let Some(item) = next() {
+            work(item);
+        }
+    };
+    rayon::in_place_scope(|scope| {
+        for _ in 1..rayon::current_num_threads() {
+            scope.spawn(|_| drain());
+        }
+        drain();
+    });
 }

@@ -132,6 +132,27 @@ impl FusedOps for Flex {
             false => composed::adamw::step::<Self>(param, grad, first_moment, second_moment, hyper),
         }
     }
+
+    fn amsgrad_step(
+        param: FlexTensor,
+        grad: FlexTensor,
+        first_moment: FlexTensor,
+        second_moment: FlexTensor,
+        largest: FlexTensor,
+        hyper: AdamWHyper,
+    ) -> (FlexTensor, FlexTensor, FlexTensor, FlexTensor) {
+        match all_f32([&param, &grad, &first_moment, &second_moment, &largest]) {
+            true => adamw::amsgrad_step(param, grad, first_moment, second_moment, largest, hyper),
+            false => composed::adamw::amsgrad_step::<Self>(
+                param,
+                grad,
+                first_moment,
+                second_moment,
+                largest,
+                hyper,
+            ),
+        }
+    }
 }
 
 fn all_f32<const N: usize>(tensors: [&FlexTensor; N]) -> bool {

@@ -7,7 +7,7 @@
 //! | [`scaled_dot_product_attention`] | softmax(Q Kᵗ scale + mask) V, with no score matrix kept |
 //! | [`conv2d`] | two-dimensional convolution |
 //! | [`interpolate`], [`resample`] | nearest, bilinear, bicubic; any separable linear resampling |
-//! | [`adamw_step`] | one step of AdamW over one tensor |
+//! | [`adamw_step`], [`amsgrad_step`] | one step of Adam, AdamW or AMSGrad over one tensor |
 //!
 //! All but the last have a backward pass on every backend. A wrong shape is a mistake in the calling program
 //! and panics with the shapes in the message.

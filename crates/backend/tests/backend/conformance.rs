@@ -5,8 +5,8 @@ use burn::backend::Dispatch;
 use burn::tensor::{Device, Tensor, TensorData, ops::ConvOptions};
 use kiln_backend::noise::{self, NoiseKey};
 use kiln_backend::ops::{
-    self, Activation, AdamWHyper, AlignCorners, AttentionOptions, Causality, Interpolation,
-    InterpolationMode, Taps,
+    self, Activation, AdamWHyper, AlignCorners, AttentionOptions, Causality, Decay, Interpolation,
+    InterpolationMode, Objective, Taps,
 };
 use kiln_backend::{AttentionMask, Bias, composed, testing};
 use rstest::rstest;
@@ -309,21 +309,34 @@ fn interpolation(
 #[apply(every_backend)]
 fn adamw_step(backend: &str) {
     let Some(device) = testing::device(backend) else { return };
-    let hyper = AdamWHyper { lr: 0.1, beta1: 0.9, beta2: 0.99, eps: 1e-8, weight_decay: 0.05, step: 3 };
     let shape = [3, 5, 41, 29];
     let [param, grad, m] = [1, 2, 3].map(|i| normal(shape, i, &device));
-    let v = normal(shape, 4, &device).square();
-    let expected = {
-        let [p, g, m, v] = [&param, &grad, &m, &v].map(|t| t.clone().into_dispatch());
-        composed::adamw::step::<Dispatch>(p, g, m, v, hyper)
-    };
-    let expected = [expected.0, expected.1, expected.2].map(|t| Tensor::<4>::from_dispatch(t).into_data());
-    // Shared with the test, so in copies; then handed over, so in place.
-    let shared = ops::adamw_step(param.clone(), grad.clone(), m.clone(), v.clone(), hyper);
-    let moved = ops::adamw_step(param, grad, m, v, hyper);
-    for (p, m, v) in [shared, moved] {
-        for (found, expected) in [p, m, v].into_iter().zip(&expected) {
-            assert_close("state", &found.into_data(), expected, 1e-6);
+    let [v, w] = [4, 5].map(|i| normal(shape, i, &device).square());
+    let decays = [Decay::Decoupled, Decay::Cautious, Decay::Coupled];
+    let objectives = [Objective::Minimise, Objective::Maximise];
+    for (decay, objective) in decays.into_iter().flat_map(|d| objectives.map(|o| (d, o))) {
+        let numbers = AdamWHyper { lr: 0.1, beta2: 0.99, weight_decay: 0.05, ..AdamWHyper::default() };
+        let hyper = AdamWHyper { decay, objective, step: 3, ..numbers };
+        let [p, g, m1, v1, w1] = [&param, &grad, &m, &v, &w].map(|t| t.clone().into_dispatch());
+        let (p2, g2, m2, v2) = (p.clone(), g.clone(), m1.clone(), v1.clone());
+        let expected = composed::adamw::step::<Dispatch>(p, g, m1, v1, hyper);
+        let expected =
+            [expected.0, expected.1, expected.2].map(|t| Tensor::<4>::from_dispatch(t).into_data());
+        // Shared with the test, so in copies; then handed over, so in place.
+        let shared = ops::adamw_step(param.clone(), grad.clone(), m.clone(), v.clone(), hyper);
+        let [p, m1, v1] = [&param, &m, &v].map(|t| t.clone() + 0.0);
+        let moved = ops::adamw_step(p, grad.clone(), m1, v1, hyper);
+        for (p, m, v) in [shared, moved] {
+            for (found, expected) in [p, m, v].into_iter().zip(&expected) {
+                assert_close(&format!("{decay:?} {objective:?}"), &found.into_data(), expected, 1e-6);
+            }
+        }
+        let expected = composed::adamw::amsgrad_step::<Dispatch>(p2, g2, m2, v2, w1, hyper);
+        let expected = [expected.0, expected.1, expected.2, expected.3];
+        let expected = expected.map(|t| Tensor::<4>::from_dispatch(t).into_data());
+        let found = ops::amsgrad_step(param.clone(), grad.clone(), m.clone(), v.clone(), w.clone(), hyper);
+        for (found, expected) in [found.0, found.1, found.2, found.3].into_iter().zip(&expected) {
+            assert_close(&format!("AMSGrad {decay:?} {objective:?}"), &found.into_data(), expected, 1e-6);
         }
     }
 }

@@ -142,7 +142,7 @@ fn adamw(backend: &str) {
     let (mut m, mut v) = (param.zeros_like(), param.zeros_like());
     for step in 1..=5 {
         let grad = golden.tensor(&format!("adamw.grad.{step}"), &device);
-        let hyper = AdamWHyper { lr: 0.02, beta1: 0.9, beta2: 0.99, eps: 1e-8, weight_decay: 0.1, step };
+        let hyper = AdamWHyper { lr: 0.02, beta2: 0.99, weight_decay: 0.1, step, ..AdamWHyper::default() };
         (param, m, v) = ops::adamw_step(param, grad, m, v, hyper);
         let expected = golden.data(&format!("adamw.param.{step}"));
         assert_close("param", &param.clone().into_data(), &expected, 1e-6);
