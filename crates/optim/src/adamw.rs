@@ -8,17 +8,39 @@
 //!
 //! with n the number of steps made, this one counted. Loshchilov and Hutter, "Decoupled Weight Decay
 //! Regularization", 2019, algorithm 2; `torch.optim.AdamW`.
+//!
+//! Cautious decay ([`DecayRule::Cautious`]) leaves alone each weight that the step would make larger:
+//!
+//! ```text
+//! p ← p (1 - lr λ) where m p ≥ 0, else p            with m the new one, p the old one
+//! ```
+//!
+//! Chen et al., "Cautious Weight Decay", 2025 (arXiv 2510.12402), whose update u has the sign of m. PyTorch's AdamW does
+//! not have it.
 
 use burn::config::Config;
-use burn::optim::{LearningRate, ModuleOptimizer, Optimizer, RecordState, StateSink, StateSource, join_path};
+use burn::optim::{LearningRate, ModuleOptimizer, Optimizer};
 use burn::tensor::{Device, Tensor};
-use kiln_backend::ops::{AdamWHyper, adamw_step};
+use kiln_backend::ops::{AdamWHyper, Decay, Objective};
+use serde::{Deserialize, Serialize};
+
+use crate::moments::{self, AdamState, Variant};
+
+/// Which weights a step of [`AdamW`] lets decay.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum DecayRule {
+    /// All of them.
+    #[default]
+    Always,
+    /// Those that the step without decay makes smaller, or leaves alone.
+    Cautious,
+}
 
 /// What an [`AdamW`] is made from; the defaults are those of `torch.optim.AdamW`.
 ///
 /// ```
-/// use kiln_optim::AdamWConfig;
-/// let adamw = AdamWConfig::new().with_weight_decay(0.0).build();
+/// use kiln_optim::{AdamWConfig, DecayRule};
+/// let adamw = AdamWConfig::new().with_weight_decay(0.1).with_decay_rule(DecayRule::Cautious).build();
 /// ```
 #[derive(Config, Debug, PartialEq)]
 pub struct AdamWConfig {
@@ -34,6 +56,15 @@ pub struct AdamWConfig {
     /// λ, the decay of the weights: each step takes the share `lr · λ` of them.
     #[config(default = 1e-2)]
     pub weight_decay: f64,
+    /// Which weights decay.
+    #[config(default = "DecayRule::Always")]
+    pub decay_rule: DecayRule,
+    /// Which second moment scales a step.
+    #[config(default = "Variant::Standard")]
+    pub variant: Variant,
+    /// Down or up the gradient.
+    #[config(default = "Objective::Minimise")]
+    pub objective: Objective,
 }
 
 impl AdamWConfig {
@@ -59,76 +90,33 @@ pub struct AdamW {
     config: AdamWConfig,
 }
 
-/// What [`AdamW`] remembers of one parameter; the tensors have the parameter's shape.
-#[derive(Clone, Debug)]
-pub struct AdamWState<const D: usize> {
-    /// m, the running mean of the gradient.
-    pub first_moment: Tensor<D>,
-    /// v, the running mean of the squared gradient.
-    pub second_moment: Tensor<D>,
-    /// n, the number of steps made.
-    pub step: usize,
-}
-
-const FIRST_MOMENT: &str = "first_moment";
-const SECOND_MOMENT: &str = "second_moment";
-const STEP: &str = "step";
-
-// Written out, as Burn's derive names the crate `burn-pack`, which is no dependency of ours.
-impl<const D: usize> RecordState for AdamWState<D> {
-    fn state_flatten(&self, prefix: &str, out: &mut StateSink) {
-        out.push_tensor(prefix, FIRST_MOMENT, self.first_moment.to_data());
-        out.push_tensor(prefix, SECOND_MOMENT, self.second_moment.to_data());
-        out.scalars.push((join_path(prefix, STEP), self.step.into()));
-    }
-
-    fn state_unflatten(prefix: &str, source: &mut StateSource, device: &Device) -> Option<Self> {
-        let first = source.take_tensor(prefix, FIRST_MOMENT)?;
-        let second = source.take_tensor(prefix, SECOND_MOMENT)?;
-        let step = source.take_scalar(prefix, STEP)?.try_into().ok()?;
-        let (first_dtype, second_dtype) = (first.dtype(), second.dtype());
-        Some(Self {
-            first_moment: Tensor::from_data(first, (device, first_dtype)),
-            second_moment: Tensor::from_data(second, (device, second_dtype)),
-            step,
-        })
-    }
-}
-
 impl Optimizer for AdamW {
-    type State<const D: usize> = AdamWState<D>;
+    type State<const D: usize> = AdamState<D>;
 
     fn step<const D: usize>(
         &self,
         lr: LearningRate,
         tensor: Tensor<D>,
         grad: Tensor<D>,
-        state: Option<AdamWState<D>>,
-    ) -> (Tensor<D>, Option<AdamWState<D>>) {
-        let AdamWState { first_moment, second_moment, step } = state.unwrap_or_else(|| AdamWState {
-            first_moment: tensor.zeros_like(),
-            second_moment: tensor.zeros_like(),
-            step: 0,
-        });
-        let step = step + 1;
+        state: Option<AdamState<D>>,
+    ) -> (Tensor<D>, Option<AdamState<D>>) {
         let hyper = AdamWHyper {
             lr,
             beta1: self.config.beta1,
             beta2: self.config.beta2,
             eps: self.config.epsilon,
             weight_decay: self.config.weight_decay,
-            step,
+            decay: match self.config.decay_rule {
+                DecayRule::Always => Decay::Decoupled,
+                DecayRule::Cautious => Decay::Cautious,
+            },
+            objective: self.config.objective,
+            step: 0,
         };
-        let (tensor, first_moment, second_moment) =
-            adamw_step(tensor, grad, first_moment, second_moment, hyper);
-        (tensor, Some(AdamWState { first_moment, second_moment, step }))
+        moments::step(self.config.variant, hyper, tensor, grad, state)
     }
 
-    fn to_device<const D: usize>(state: AdamWState<D>, device: &Device) -> AdamWState<D> {
-        AdamWState {
-            first_moment: state.first_moment.to_device(device),
-            second_moment: state.second_moment.to_device(device),
-            step: state.step,
-        }
+    fn to_device<const D: usize>(state: AdamState<D>, device: &Device) -> AdamState<D> {
+        state.to_device(device)
     }
 }

@@ -1,4 +1,4 @@
-//! What can be wrong with a saved state.
+//! What can be wrong with a saved state, and with groups of parameters.
 
 use burn::tensor::DType;
 
@@ -41,5 +41,16 @@ pub enum StateError {
         expected: DType,
         /// The state's type.
         found: DType,
+    },
+}
+
+/// The groups of parameters do not fit the module.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum GroupError {
+    /// A pattern matches no parameter.
+    #[error("the pattern \"{pattern}\" matches no parameter: is it misspelt?")]
+    Idle {
+        /// The pattern.
+        pattern: String,
     },
 }

@@ -7,28 +7,32 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
-use burn::optim::{DynOptimizer, DynState, GradientsParams, LearningRate, Optimizer, StateSink, StateSource};
+use burn::optim::{DynOptimizer, DynState, GradientsParams, Optimizer, StateSink, StateSource};
 use burn::tensor::{DType, Device, Shape, Tensor, TensorData};
 
-use crate::StateError;
 use crate::weights::{Context, Path, in_place_of};
+use crate::{Group, GroupError, StateError};
 
 /// Steps all parameters of a module with the optimizer `O`, whose state tensors have the parameter's shape.
 ///
 /// Parameters without a gradient are left alone and have no state. Each parameter counts its own steps, as in
-/// PyTorch. The state of a parameter goes by its path in the module, `"blocks.0.conv.weight"`.
+/// PyTorch. The state of a parameter goes by its path in the module, `"blocks.0.conv.weight"`. Parameters of a
+/// [`Group`] are stepped by its optimizer at its rate; a parameter that several groups match is in the first of them.
 #[derive(Clone)]
 pub struct NamedOptimizer<O> {
     optimizer: O,
+    groups: Vec<Group<O>>,
     states: BTreeMap<String, DynState>,
 }
 
 impl<O: fmt::Debug> fmt::Debug for NamedOptimizer<O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let NamedOptimizer { optimizer, states } = self;
+        let NamedOptimizer { optimizer, groups, states } = self;
         f.debug_struct("NamedOptimizer")
             .field("optimizer", optimizer)
+            .field("groups", groups)
             .field("parameters", &states.keys())
             .finish()
     }
@@ -48,13 +52,57 @@ impl<O: Optimizer> NamedOptimizer<O> {
     /// An optimizer that has made no step yet.
     #[must_use]
     pub fn new(optimizer: O) -> Self {
-        Self { optimizer, states: BTreeMap::new() }
+        Self { optimizer, groups: Vec::new(), states: BTreeMap::new() }
     }
 
-    /// The module after one step with the learning rate `lr`; in place where its tensors are not shared.
+    /// The optimizer with another group, which comes after those that it has.
     #[must_use]
-    pub fn step<M: Module>(&mut self, lr: LearningRate, module: M, gradients: GradientsParams) -> M {
-        module.map(&mut Step { optimizer: self, path: Path::default(), lr, gradients })
+    pub fn with_group(mut self, group: Group<O>) -> Self {
+        self.groups.push(group);
+        self
+    }
+
+    /// The group of each parameter of `module` by its path, `None` for those in none, after a check that every pattern
+    /// matches some parameter. Worth a call before a long training.
+    ///
+    /// # Errors
+    ///
+    /// [`GroupError::Idle`] for a pattern that matches no parameter.
+    pub fn groups_of<M: Module>(&self, module: &M) -> Result<BTreeMap<String, Option<usize>>, GroupError> {
+        let mut parameters = Parameters::default();
+        module.visit(&mut parameters);
+        for group in &self.groups {
+            group.check(parameters.by_path.keys().map(String::as_str))?;
+        }
+        let assigned = parameters.by_path.into_keys().map(|path| {
+            let group = self.group_of(&path);
+            (path, group)
+        });
+        Ok(assigned.collect())
+    }
+
+    fn group_of(&self, path: &str) -> Option<usize> {
+        self.groups.iter().position(|group| group.has(path))
+    }
+
+    /// The optimizer of the parameter, and its rate as a factor.
+    fn of(&self, path: &str) -> (&O, f64) {
+        self.group_of(path).map_or((&self.optimizer, 1.0), |index| {
+            let Group { optimizer, rate, .. } = &self.groups[index];
+            (optimizer, *rate)
+        })
+    }
+
+    /// The module after one step with the learning rate `lr`, a number or what one of Burn's schedulers gives; in place
+    /// where its tensors are not shared.
+    #[must_use]
+    pub fn step<M: Module>(
+        &mut self,
+        lr: impl Into<ModuleLearningRate>,
+        module: M,
+        gradients: GradientsParams,
+    ) -> M {
+        module.map(&mut Step { optimizer: self, path: Path::default(), lr: lr.into(), gradients })
     }
 
     /// The state, copied out of the device.
@@ -131,7 +179,7 @@ fn check(name: &str, data: &TensorData, expected: &Parameter) -> Result<(), Stat
 struct Step<'a, O> {
     optimizer: &'a mut NamedOptimizer<O>,
     path: Path,
-    lr: LearningRate,
+    lr: ModuleLearningRate,
     gradients: GradientsParams,
 }
 
@@ -151,9 +199,10 @@ impl<O: Optimizer> ModuleMapper for Step<'_, O> {
         let context = Context::of(&tensor);
         let path = self.path.join();
         let state = self.optimizer.states.remove(&path);
-        let (tensor, state) = self.optimizer.optimizer.step_dyn(
+        let (optimizer, rate) = self.optimizer.of(&path);
+        let (tensor, state) = optimizer.step_dyn(
             D,
-            self.lr,
+            self.lr.lr_from_param(id, Some(&path)) * rate,
             tensor.without_autodiff().into_bridge(),
             gradient.into_bridge(),
             state,
@@ -172,6 +221,7 @@ struct Parameter {
     device: Device,
 }
 
+/// The parameters of a module that have floats.
 #[derive(Default)]
 struct Parameters {
     path: Path,

@@ -2,8 +2,8 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
-use kiln_optim::EmaConfig;
 use kiln_optim::weights::{weights_of, with_weights};
+use kiln_optim::{EmaConfig, StateError, Warmup};
 
 use crate::golden::{Point, distance, row, tensor, values};
 
@@ -35,6 +35,58 @@ fn averages_are_diffusers_own() {
         }
     }
     assert_eq!(ema.updates(), 40);
+}
+
+#[test]
+fn averages_with_power_warm_up_are_diffusers_own() {
+    let device = Device::flex().autodiff();
+    let config = EmaConfig::new()
+        .with_decay(0.9)
+        .with_min_decay(0.3)
+        .with_start_after(5)
+        .with_warmup(Warmup::Power { inverse_gamma: 2.0, power: 0.75 });
+    let weights = |step| mixed_tensor(row("ema.weights.trained", step), &device);
+    let mut ema = config.init(&mixed_tensor(values(&tensor::<1>("ema.start.trained", &device)), &device));
+    for step in 0..40 {
+        ema.update(&weights(step));
+        let found = values(&ema.module().p.val());
+        let difference = distance(&found, &row("ema.power.averages.trained", step));
+        assert!(difference < 1e-6, "update {}: {difference:e}", step + 1);
+    }
+    // Both ends of the rise are within the run.
+    assert!(
+        config.decay_at(7) == 0.3 && config.decay_at(40) > 0.85,
+        "{:?}",
+        [7, 40].map(|n| config.decay_at(n))
+    );
+}
+
+fn mixed_tensor(values: Vec<f32>, device: &Device) -> Point {
+    Point { p: Param::from_tensor(Tensor::<1>::from_floats(values.as_slice(), device)) }
+}
+
+#[test]
+fn a_saved_average_is_loaded_and_gone_on_with() {
+    let config = EmaConfig::new().with_decay(0.9).with_warmup(Warmup::Off);
+    let mut one = config.init(&point([0.0; 2]));
+    for step in 0..5_u8 {
+        one.update(&point([f32::from(step), 1.0]));
+    }
+    let mut other = config.load(&point([7.0; 2]), one.state_dict()).unwrap();
+    for ema in [&mut one, &mut other] {
+        ema.update(&point([3.0, -2.0]));
+    }
+    assert_eq!(values(&one.module().p.val()), values(&other.module().p.val()));
+    assert_eq!(other.updates(), 6);
+
+    let mut state = one.state_dict();
+    state.scalars.clear();
+    let error = config.load(&point([0.0; 2]), state).unwrap_err();
+    assert_eq!(error, StateError::Missing { name: "updates".into() });
+    let mut state = one.state_dict();
+    state.tensors.clear();
+    let error = config.load(&point([0.0; 2]), state).unwrap_err();
+    assert_eq!(error, StateError::Missing { name: "p".into() });
 }
 
 fn point(values: [f32; 2]) -> Point {

@@ -3,7 +3,7 @@
 use burn::nn::{BatchNorm, BatchNormConfig};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use kiln_optim::weights::{weights_of, with_weights};
-use kiln_optim::{AdamW, AdamWConfig, NamedOptimizer, StateDict, StateError};
+use kiln_optim::{AdamW, AdamWConfig, NamedOptimizer, StateDict, StateError, Variant};
 use rstest::rstest;
 
 use crate::golden::Net;
@@ -39,6 +39,28 @@ fn training_goes_on_as_if_never_saved() {
         other = resumed.step(0.01, other, gradients);
         assert_eq!(net.values(), other.values());
     }
+    assert_eq!(optimizer.state_dict(), resumed.state_dict());
+}
+
+#[test]
+fn the_largest_moments_of_amsgrad_are_saved_too() {
+    let config = AdamWConfig::new().with_variant(Variant::AmsGrad);
+    let mut net = Net::start(&Device::flex().autodiff());
+    let mut optimizer = NamedOptimizer::new(config.build());
+    for _ in 0..3 {
+        let gradients = net.gradients();
+        net = optimizer.step(0.1, net, gradients);
+    }
+    let state = optimizer.state_dict();
+    let (largest, last) = (&state.tensors["w1.largest_second_moment"], &state.tensors["w1.second_moment"]);
+    assert_ne!(largest, last, "the gradients have not shrunk");
+    let mut other = net.clone();
+    let mut resumed = NamedOptimizer::new(config.build()).load_state_dict(state, &other).unwrap();
+    let gradients = net.gradients();
+    net = optimizer.step(0.1, net, gradients);
+    let gradients = other.gradients();
+    other = resumed.step(0.1, other, gradients);
+    assert_eq!(net.values(), other.values());
     assert_eq!(optimizer.state_dict(), resumed.state_dict());
 }
 
