@@ -2,7 +2,7 @@
 //!
 //! - [`Tokenizer`]: a prompt as numbers, those that transformers gives; from a folder, or built in.
 //! - [`ClipText`]: CLIP's text encoder, by transformers' config and weights.
-//! - [`T5Encoder`]: T5's.
+//! - [`T5Encoder`]: T5's text encoder, the same.
 //!
 //! ```
 //! use burn::tensor::Device;

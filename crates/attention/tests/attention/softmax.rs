@@ -60,7 +60,6 @@ fn numbers_are_those_of_diffusers(#[case] name: &str, #[case] config: MultiHeadA
         });
         let options = AttentionOptions { mask, ..AttentionOptions::default() };
         let error = difference(loaded.module.forward(x, context, options), input("y").unwrap());
-        eprintln!("MEASURED {name} {backend} {error:e}");
         assert!(error < 2e-6, "{name} on {backend}: {error}");
     }
 }

@@ -77,13 +77,16 @@ enum EndOfText {
 impl EndOfText {
     /// The place of it in each row, `[batch, 1]`.
     fn find(self, ids: Tensor<2, Int>) -> Tensor<2, Int> {
-        let [batch, n] = ids.dims();
+        let ([batch, n], device) = (ids.dims(), ids.device());
         let is_end = match self {
-            Self::Highest => ids.clone().equal(ids.clone().max_dim(1).expand([batch, n])),
-            Self::Is(id) => ids.clone().equal_elem(id),
+            Self::Highest => {
+                let highest = ids.clone().max_dim(1).expand([batch, n]);
+                ids.equal(highest)
+            }
+            Self::Is(id) => ids.equal_elem(id),
         };
         // Backends differ in which of several largest they find: so there is one, the end with the most places after it.
-        let places_left = Tensor::arange(0..n as i64, &ids.device()).neg().add_scalar(n as i64);
+        let places_left = Tensor::arange(0..n as i64, &device).neg().add_scalar(n as i64);
         let bonus = is_end.int().mul_scalar(n as i64);
         (bonus + places_left.unsqueeze()).argmax(1)
     }

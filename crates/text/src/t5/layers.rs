@@ -74,7 +74,7 @@ impl T5Attention {
     }
 
     /// In f32 within, since scores that are not scaled do not fit into 16 bits.
-    fn forward(&self, x: Tensor<3>, bias: Tensor<4>) -> Tensor<3> {
+    fn forward(&self, x: &Tensor<3>, bias: Tensor<4>) -> Tensor<3> {
         let dtype = x.dtype();
         let [q, k, v] = [&self.q, &self.k, &self.v].map(|layer| layer.forward(x.clone()).cast(DType::F32));
         let options = AttentionOptions { mask: Some(bias), causality: Causality::None, scale: Some(1.0) };
@@ -110,7 +110,7 @@ impl T5Dense {
         })
     }
 
-    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+    fn forward(&self, x: &Tensor<3>) -> Tensor<3> {
         let wo = self.wo.weight.val();
         // The products within do not fit into f16: as transformers does, what follows on them is in f32.
         let inner = if wo.dtype() == DType::F16 { DType::F32 } else { wo.dtype() };
@@ -165,9 +165,9 @@ impl T5Block {
     /// `[batch, n, channels]` in f32 to the same.
     pub(super) fn forward(&self, x: Tensor<3>, bias: Tensor<4>) -> Tensor<3> {
         let (attention, feed_forward) = &self.layer;
-        let y = attention.SelfAttention.forward(normed(&attention.layer_norm, x.clone()), bias);
+        let y = attention.SelfAttention.forward(&normed(&attention.layer_norm, x.clone()), bias);
         let x = x + y.cast(DType::F32);
-        let y = feed_forward.DenseReluDense.forward(normed(&feed_forward.layer_norm, x.clone()));
+        let y = feed_forward.DenseReluDense.forward(&normed(&feed_forward.layer_norm, x.clone()));
         x + y.cast(DType::F32)
     }
 }

@@ -58,6 +58,5 @@ pub fn relative_error(found: &TensorData, expected: &TensorData) -> f32 {
 #[track_caller]
 pub fn assert_near(what: &str, found: &TensorData, expected: &TensorData, tolerance: f32) {
     let error = relative_error(found, expected);
-    eprintln!("MEASURED {what} {error:e}");
     assert!(error <= tolerance, "{what}: relative error {error}");
 }
