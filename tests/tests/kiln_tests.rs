@@ -1,6 +1,4 @@
 //! Crates joined as a program joins them, on every backend compiled in.
 
-#[path = "kiln_tests/cases.rs"]
-mod cases;
 #[path = "kiln_tests/joined.rs"]
 mod joined;

@@ -29,6 +29,8 @@ pub enum Command {
     Info(Info),
     /// Write a model as a folder that diffusers or transformers read
     Convert(Convert),
+    /// Tell what kind of quadratic form a polynomial is, its minimum, and how two methods get there
+    Quadratic(Quadratic),
 }
 
 #[derive(Debug, Args)]
@@ -122,6 +124,25 @@ pub struct Train {
     pub sample_every: usize,
     #[command(flatten)]
     pub backend: Backend,
+}
+
+#[derive(Debug, Args)]
+pub struct Quadratic {
+    /// As in "3x^2 + 2xy + 2y^2 - 2x + 8y"; variables are letters, with numbers or without: x, y, x1, x2
+    #[arg(value_name = "POLYNOMIAL", allow_hyphen_values = true)]
+    pub polynomial: String,
+    /// Where the contours are drawn to, with both paths: a PNG file, for two variables
+    #[arg(long, value_name = "PATH")]
+    pub out: Option<PathBuf>,
+    /// Where both methods start; without it, at 0
+    #[arg(long, value_name = "X,Y,…", value_delimiter = ',', value_parser = finite, allow_hyphen_values = true)]
+    pub start: Option<Vec<f64>>,
+    /// Both end where the gradient is this share of what it was at the start, or of b
+    #[arg(long, value_name = "SHARE", default_value_t = 1e-8, value_parser = tolerance)]
+    pub tolerance: f64,
+    /// Steps of either at most
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub steps: u32,
 }
 
 #[derive(Debug, Args)]

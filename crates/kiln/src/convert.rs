@@ -7,6 +7,7 @@ use indicatif::{HumanBytes, HumanCount};
 use kiln::checkpoint::{Contents, OpenOptions, StoredModel, write_folder};
 
 use crate::cli::Convert;
+use crate::output::print;
 use crate::source;
 
 pub fn run(options: &Convert) -> Result<()> {
@@ -14,8 +15,7 @@ pub fn run(options: &Convert) -> Result<()> {
     let contents = Contents::open_with(path, &OpenOptions { variant: options.variant.clone() })?;
     write_folder(&contents, &options.to, options.dtype.map(Into::into))
         .with_context(|| format!("{} can't be converted", options.from))?;
-    println!("{}: {}", options.to.display(), written(&options.to)?);
-    Ok(())
+    print(format_args!("{}: {}", options.to.display(), written(&options.to)?))
 }
 
 /// What is in the folder, read back.
@@ -30,6 +30,9 @@ fn written(folder: &Path) -> Result<String> {
         Contents::Scheduler(_) => ("a scheduler".to_owned(), Vec::new()),
         Contents::Tensors(_) => ("tensors".to_owned(), Vec::new()),
     };
+    if models.is_empty() {
+        return Ok(what);
+    }
     let of = |number: fn(&StoredModel) -> u64| models.iter().map(number).sum::<u64>();
     let parameters = of(|model| {
         model.weights.tensors().map(|(_, info)| info.shape.iter().product::<usize>() as u64).sum()

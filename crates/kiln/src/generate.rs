@@ -12,6 +12,7 @@ use kiln::{DrawOptions, ModelError, PictureModel};
 
 use crate::cli::Generate;
 use crate::interrupt::{Interrupted, set_on_interrupt};
+use crate::output::print;
 use crate::source;
 use crate::train::MODEL_FILE;
 
@@ -89,13 +90,13 @@ impl Output {
             Self::Grid(path) => {
                 let columns = (pictures.len() as f64).sqrt().ceil() as usize;
                 grid(pictures, columns, 2)?.write_png(path)?;
-                println!("{}", path.display());
+                print(path.display())?;
             }
             Self::Folder(folder) => {
                 for (index, picture) in pictures.iter().enumerate() {
                     picture.write_png(folder.join(format!("{index:05}.png")))?;
                 }
-                println!("{}", folder.display());
+                print(folder.display())?;
             }
         }
         Ok(())

@@ -6,6 +6,8 @@ mod convert;
 mod generate;
 mod info;
 mod interrupt;
+mod output;
+mod quadratic;
 mod source;
 mod train;
 mod verify;
@@ -25,6 +27,7 @@ fn main() -> ExitCode {
         cli::Command::Verify(options) => verify::run(&options),
         cli::Command::Info(options) => info::run(&options).map(|()| ExitCode::SUCCESS),
         cli::Command::Convert(options) => convert::run(&options).map(|()| ExitCode::SUCCESS),
+        cli::Command::Quadratic(options) => quadratic::run(&options).map(|()| ExitCode::SUCCESS),
     };
     match outcome {
         Ok(status) => status,

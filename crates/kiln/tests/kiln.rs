@@ -1,5 +1,7 @@
 //! The program, run as a user runs it, and the model that is in it.
 
+#[path = "kiln/cases.rs"]
+mod cases;
 #[path = "kiln/convert.rs"]
 mod convert;
 #[path = "kiln/generate.rs"]
@@ -12,6 +14,8 @@ mod hub_server;
 mod info;
 #[path = "kiln/mistakes.rs"]
 mod mistakes;
+#[path = "kiln/quadratic.rs"]
+mod quadratic;
 #[path = "kiln/train.rs"]
 mod train;
 #[path = "kiln/verify.rs"]

@@ -20,6 +20,9 @@ use super::call::{Call, Side};
 /// The loss that is understood, in the words of the request.
 const LOSS: &str = "mse of the noise";
 
+/// More levels of noise than any schedule has: their table is made in memory.
+const MOST_RUNGS: usize = 1_000_000;
+
 /// What a request asks for, with the batches of its steps.
 #[derive(Debug)]
 pub struct Training {
@@ -45,6 +48,9 @@ impl Training {
             bail!("AdamW's epsilon is 0 in f16, and its first step no number: train in f32 or bf16");
         }
         let rungs = call.option("num_train_timesteps")?.unwrap_or(1000);
+        if rungs > MOST_RUNGS {
+            bail!("`num_train_timesteps` of the request is {rungs}; at most {MOST_RUNGS} are known");
+        }
         let shape = [Is(steps), Any("batch"), Is(config.in_channels), Any("height"), Any("width")];
         let clean = call.need("clean", shape)?;
         let noise = call.need("noise", clean.dims().map(Is))?;
@@ -89,7 +95,7 @@ impl Training {
         let mut optimizer = NamedOptimizer::new(optimizer);
         let mut losses = Vec::with_capacity(self.timesteps.len());
         for (step, timesteps) in self.timesteps.iter().enumerate() {
-            let of_step = |all: &Tensor<5>| all.clone().slice([step..step + 1]).squeeze_dim::<4>(0);
+            let of_step = |all: &Tensor<5>| all.clone().narrow(0, step, 1).squeeze_dim::<4>(0);
             let (clean, noise) = (of_step(&self.clean), of_step(&self.noise));
             let device = clean.device();
             let times: Vec<f64> = timesteps.iter().map(|&index| self.ladder.time(index as usize)).collect();

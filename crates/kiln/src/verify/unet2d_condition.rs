@@ -5,8 +5,8 @@ use anyhow::{Context, Result, bail};
 use burn::tensor::Tensor;
 use kiln::checkpoint::StoredModel;
 use kiln::denoisers::unet2d_condition::{
-    AdditionEmbedType, ClassCondition, ClassEmbedType, Conditions, ControlResiduals, EncoderConfig,
-    EncoderHidDimType, OneOrEach,
+    AdditionEmbedType, ClassCondition, ClassEmbedType, Conditions, ControlResiduals, DownBlockType,
+    EncoderConfig, EncoderHidDimType, MidBlockType, OneOrEach,
 };
 use kiln::denoisers::{UNet2DCondition, UNet2DConditionConfig};
 
@@ -45,6 +45,9 @@ pub fn inputs(config: &EncoderConfig, call: &Call<'_>) -> Result<(Tensor<4>, Ten
     let timesteps = call.times("timestep", sample.dims()[0])?.with_context(|| call.missing("timestep"))?;
     // What the network goes without is left for `understood` to name.
     let states = call.floats("encoder_hidden_states", [batch, Any("tokens"), context_width(config)])?;
+    if states.is_none() && needs_states(config) {
+        bail!(call.missing("encoder_hidden_states"));
+    }
     let tokens = states.as_ref().map_or(Any("tokens"), |states| Is(states.dims()[1]));
     let conditions = Conditions {
         encoder_hidden_states: states,
@@ -57,6 +60,18 @@ pub fn inputs(config: &EncoderConfig, call: &Call<'_>) -> Result<(Tensor<4>, Ten
         ..additions(config, call, batch)?
     };
     Ok((sample, timesteps, conditions))
+}
+
+/// Whether some layer looks at the prompt's states.
+fn needs_states(config: &EncoderConfig) -> bool {
+    use DownBlockType::{CrossAttnDownBlock2D, SimpleCrossAttnDownBlock2D};
+    use MidBlockType::{UNetMidBlock2DCrossAttn, UNetMidBlock2DSimpleCrossAttn};
+    let down = [CrossAttnDownBlock2D, SimpleCrossAttnDownBlock2D];
+    let middle = [UNetMidBlock2DCrossAttn, UNetMidBlock2DSimpleCrossAttn];
+    // There an image embedding takes their place.
+    config.encoder_hid_dim_type != Some(EncoderHidDimType::ImageProj)
+        && (config.down_block_types.iter().any(|stage| down.contains(stage))
+            || config.mid_block_type.is_some_and(|stage| middle.contains(&stage)))
 }
 
 /// The width of the prompt's states, as they are given.

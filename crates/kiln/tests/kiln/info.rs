@@ -121,6 +121,25 @@ fn files_that_nothing_is_known_of_show_their_tensors() {
 }
 
 #[test]
+#[cfg(unix)]
+fn a_reader_that_has_seen_enough_is_no_error() {
+    use std::process::{Command, Stdio};
+    let dir = tempfile::tempdir().unwrap();
+    write_model(&dir.path().join("model"));
+    let mut child = Command::new(env!("CARGO_BIN_EXE_kiln"))
+        .current_dir(dir.path())
+        .args(["info", "model"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(output.stderr.is_empty(), "{output:?}");
+}
+
+#[test]
 fn a_tokenizer_alone() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("vocab.json"), "{}").unwrap();

@@ -332,3 +332,44 @@ fn the_part_of_a_pipeline_follows_from_the_inputs() {
     write_reference(tensors, "{}", &dir.path().join("reference.safetensors"));
     fails(dir.path(), &whole, "`P` is no class that is known here");
 }
+
+#[test]
+fn the_part_of_a_file_of_several_networks_follows_from_the_inputs_too() {
+    let original = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../checkpoint/tests/golden/layouts/stable_diffusion_1/original.safetensors"
+    );
+    let dir = tempfile::tempdir().unwrap();
+    let output = crate::bare(dir.path(), &["convert", original, "folder"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let config = fs::read_to_string(dir.path().join("folder/unet/config.json")).unwrap();
+    let unet = kiln::denoisers::UNet2DConditionConfig::from_json(&config).unwrap().encoder;
+    let width = unet.cross_attention_dim.get(0).unwrap();
+    let ones = |shape: &[usize]| TensorData::ones::<f32, _>(shape.to_vec());
+    let calls = [
+        ("vae", "latent_mean", Tensors::from([("input.image".to_owned(), ones(&[1, 3, 16, 16]))])),
+        (
+            "unet",
+            "sample",
+            Tensors::from([
+                ("input.sample".to_owned(), ones(&[1, unet.in_channels, 8, 8])),
+                ("input.timestep".to_owned(), TensorData::new(vec![500_i64], [1])),
+                ("input.encoder_hidden_states".to_owned(), ones(&[1, 3, width])),
+            ]),
+        ),
+    ];
+    let path = dir.path().join("reference.safetensors");
+    for (part, output, mut tensors) in calls {
+        // What the part's folder gives is what the file must give.
+        tensors.insert(format!("output.{output}"), ones(&[1]));
+        write_reference(tensors.clone(), "{}", &path);
+        let folder = format!("folder/{part}");
+        kiln(dir.path(), &["verify", &folder, "reference.safetensors", "--save", "saved.safetensors"]);
+        let saved = Checkpoint::open(dir.path().join("saved.safetensors")).unwrap();
+        let name = format!("output.{output}");
+        tensors.insert(name.clone(), saved.tensor(&name).unwrap());
+        write_reference(tensors, "{}", &path);
+        let verified = kiln(dir.path(), &["verify", original, "reference.safetensors"]);
+        assert_eq!(verified.status.code(), Some(0), "{part}: {verified:?}");
+    }
+}

@@ -1,24 +1,22 @@
 //! Every case of `tests/cases` through `kiln verify`, and any folder of such cases that a variable names.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 use std::time::Instant;
 
+use burn::tensor::TensorData;
 use kiln::backend::BACKENDS;
+use kiln::checkpoint::{Checkpoint, save_tensors};
+use rstest::rstest;
 
 /// Cases of classes that the program does not verify.
 const LATER: [&str; 4] = ["scheduler_", "pipeline_", "detr", "train_detr"];
 
-/// The program: beside this test's own folder, as cargo builds both for the workspace.
-fn program() -> PathBuf {
-    let test = std::env::current_exe().expect("a test has a path");
-    let folder = test.parent().and_then(Path::parent).expect("target/PROFILE/deps/TEST");
-    let program = folder.join(format!("kiln{}", std::env::consts::EXE_SUFFIX));
-    assert!(program.exists(), "{} is not built: run this with `cargo test --workspace`", program.display());
-    program
-}
+/// The cases of this repository.
+const CASES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/cases");
 
 /// The cases in a folder, by name.
 fn cases(folder: &Path) -> Vec<PathBuf> {
@@ -34,18 +32,22 @@ fn cases(folder: &Path) -> Vec<PathBuf> {
     cases
 }
 
+fn verify(case: &Path, reference: &Path, backend: &str) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_kiln"))
+        .arg("verify")
+        .arg(case.join("checkpoint"))
+        .arg(reference)
+        .args(["--backend", backend])
+        .output()
+        .expect("the program starts")
+}
+
 /// Runs cases on a backend; a line for each, and those that do not hold.
 fn run(cases: &[PathBuf], backend: &str) -> (String, Vec<String>) {
     let (mut table, mut failures) = (String::new(), Vec::new());
     for case in cases {
         let begun = Instant::now();
-        let output = Command::new(program())
-            .arg("verify")
-            .arg(case.join("checkpoint"))
-            .arg(case.join("reference.safetensors"))
-            .args(["--backend", backend])
-            .output()
-            .expect("the program starts");
+        let output = verify(case, &case.join("reference.safetensors"), backend);
         let told = String::from_utf8_lossy(&output.stdout);
         let name = case.file_name().unwrap_or_default().to_string_lossy();
         let seconds = begun.elapsed().as_secs_f64();
@@ -64,12 +66,12 @@ fn run(cases: &[PathBuf], backend: &str) -> (String, Vec<String>) {
 
 #[test]
 fn every_case_of_this_repository() {
-    let cases = cases(&Path::new(env!("CARGO_MANIFEST_DIR")).join("cases"));
+    let cases = cases(Path::new(CASES));
     let (table, failures) = run(&cases, "flex");
     assert!(failures.is_empty(), "{table}\n{}", failures.join("\n"));
 }
 
-/// `KILN_REFERENCE_CASES=FOLDER cargo test --workspace --test kiln_tests -- --ignored --nocapture cases_elsewhere`
+/// `KILN_REFERENCE_CASES=FOLDER cargo test --workspace --test kiln -- --ignored --nocapture cases_elsewhere`
 #[test]
 #[ignore = "asks for a folder of cases in KILN_REFERENCE_CASES"]
 #[allow(clippy::print_stdout)] // the table is what it is run for
@@ -88,4 +90,31 @@ fn cases_elsewhere_on_every_backend() {
         failures.extend(failed);
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[rstest]
+#[case::missing("encoder_hidden_states", None, "input.encoder_hidden_states is missing")]
+// That it does not fit shows where it is added, and nowhere before.
+#[case::of_no_use("mid_block_additional_residual", Some([2, 3, 5, 7]), "UNet2DConditionModel can't be computed")]
+#[case::half_of_two("mid_block_additional_residual", None, "belong together")]
+fn inputs_that_do_not_fit_are_an_error_in_one_line(
+    #[case] input: &str,
+    #[case] shape: Option<[usize; 4]>,
+    #[case] message: &str,
+) {
+    let folder = Path::new(CASES).join("unet2d_condition_controlled_pooled");
+    let reference = Checkpoint::open(folder.join("reference.safetensors")).expect("a case");
+    let input = format!("input.{input}");
+    assert!(reference.info(&input).is_some(), "the case has no {input}");
+    let names = reference.tensors().map(|(name, _)| name).filter(|name| *name != input);
+    let mut tensors: BTreeMap<_, _> =
+        names.map(|name| (name.to_owned(), reference.tensor(name).expect("readable"))).collect();
+    tensors.extend(shape.map(|shape| (input, TensorData::zeros::<f32, _>(shape))));
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let path = dir.path().join("reference.safetensors");
+    save_tensors(tensors, reference.metadata(), &path).expect("written");
+    let output = verify(&folder, &path, "flex");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{told}");
+    assert!(told.contains(message) && told.lines().count() == 1, "{told}");
 }
