@@ -15,6 +15,7 @@ macro_rules! pages {
 pages! {
     Readme: "../../README.md",
     Backends: "../../docs/src/backends.md",
+    Checkpoints: "../../docs/src/checkpoints.md",
     Denoisers: "../../docs/src/denoisers.md",
     Diffusion: "../../docs/src/diffusion.md",
     Mmdit: "../../docs/src/mmdit.md",

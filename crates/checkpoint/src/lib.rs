@@ -1,4 +1,8 @@
-//! Model files: safetensors to and from Burn modules, with typed errors.
+//! Model files: what the Hugging Face Hub holds, to and from Burn modules, with typed errors.
+//!
+//! [`Contents::open`] takes a folder (a model, a pipeline, a scheduler) or a file (safetensors, PyTorch's own, a whole model in
+//! one) and says what is there; [`StoredModel::load`] makes a network of a config and its weights. Below that, a
+//! [`Checkpoint`] is named tensors, and any module can be loaded from one.
 //!
 //! ```
 //! use burn::nn::LinearConfig;
@@ -19,9 +23,13 @@
 //! **Names and layouts on disk are PyTorch's.** Linear weights are `[out, in]`, norms have `weight` and `bias`, and the
 //! variants of an enum leave no trace in a name: a file written here is a state dict, and a state dict loads here.
 //!
-//! **Nothing is trusted.** A header is checked in full before any tensor is read: lengths, offsets, shapes, types. What is
-//! wrong comes back as a [`CheckpointError`] that names file and tensor. A file is read tensor by tensor when one is asked
-//! for, so that loading a module takes the memory of the module and of one tensor.
+//! **Nothing is trusted, and nothing is run.** A header is checked in full before any tensor is read: lengths, offsets, shapes,
+//! types. A pickle is followed without running anything, and may ask for no more than tensors. What is wrong comes back as a
+//! [`CheckpointError`] that names file and tensor. A file takes no more memory than it has bytes, and 32 MiB.
+//!
+//! **Files are mapped.** A tensor is read when it is asked for, so that loading a module takes the memory of the module and of
+//! one tensor as it is stored. Nobody may cut a file short meanwhile: one that has shrunk is an error when its next tensor is
+//! read, but the system ends a process (`SIGBUS`) that reads where a file was a moment before.
 //!
 //! **Files appear whole or not at all**: they are written beside their final place, flushed to the disk, then renamed.
 

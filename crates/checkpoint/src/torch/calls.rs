@@ -51,8 +51,8 @@ const MAX_RANK: usize = 16;
 const PLAIN: &[(&str, &[&str])] = &[
     ("_codecs", &["encode"]),
     ("argparse", &["Namespace"]),
+    ("__builtin__", &["bytearray", "complex", "slice"]),
     ("builtins", &["bytearray", "complex", "slice"]),
-    ("collections", &["Counter", "defaultdict"]),
     ("datetime", &["date", "datetime", "timedelta", "timezone"]),
     ("numpy", &["dtype", "ndarray"]),
     ("numpy.core.multiarray", &["_reconstruct", "scalar"]),
@@ -103,7 +103,9 @@ impl<'a> Machine<'a> {
                 let items = arguments.first().and_then(|&items| self.sequence(items)).unwrap_or_default();
                 Ok(Call::New(Node::Sequence(items.to_vec())))
             }
-            ("builtins" | "__builtin__", "dict") => Ok(Call::New(Node::Dict(Vec::new()))),
+            ("builtins" | "__builtin__", "dict") | ("collections", "Counter" | "defaultdict") => {
+                Ok(Call::New(Node::Dict(Vec::new())))
+            }
             _ if PLAIN.iter().any(|(of, names)| *of == module && names.contains(&name)) => {
                 Ok(Call::Value(Value::Other))
             }

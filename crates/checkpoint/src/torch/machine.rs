@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 
 use super::calls::Call;
+use super::input::{Escaped, Input, unescaped};
 
 /// A value of the pickle.
 #[derive(Clone, Copy, Debug)]
@@ -66,8 +67,7 @@ pub(super) struct Machine<'a> {
     stack: Vec<Value<'a>>,
     marks: Vec<usize>,
     memo: HashMap<u64, Value<'a>>,
-    input: &'a [u8],
-    at: usize,
+    input: Input<'a>,
 }
 
 impl<'a> Machine<'a> {
@@ -80,12 +80,11 @@ impl<'a> Machine<'a> {
             stack: Vec::new(),
             marks: Vec::new(),
             memo: HashMap::new(),
-            input,
-            at: 0,
+            input: Input::new(input),
         };
         while machine.step()? {}
         let root = machine.pop()?;
-        let read = machine.at;
+        let read = machine.input.read();
         machine.stack = Vec::new();
         machine.memo = HashMap::new();
         Ok((machine, root, read))
@@ -93,48 +92,49 @@ impl<'a> Machine<'a> {
 
     /// One operation; false at the end.
     fn step(&mut self) -> Result<bool, Refused> {
-        let [operation] = self.take::<1>()?;
+        let [operation] = self.input.take()?;
         match operation {
             b'.' => return Ok(false),
             // Framing and the protocol change nothing.
             0x80 => {
-                self.take::<1>()?;
+                self.input.take::<1>()?;
             }
             0x95 => {
-                self.take::<8>()?;
+                self.input.take::<8>()?;
             }
 
             b'N' | 0x88 | 0x89 => self.push(Value::Other)?,
-            b'G' => self.skip_and_push(8)?,
-            b'F' => self.line().map(|_| Value::Other).and_then(|value| self.push(value))?,
-            b'J' => self
-                .take()
-                .map(|bytes| i32::from_le_bytes(bytes).into())
-                .and_then(|n| self.push(Value::Int(n)))?,
-            b'K' => self.take().map(|[byte]| byte.into()).and_then(|n| self.push(Value::Int(n)))?,
-            b'M' => self
-                .take()
-                .map(|bytes| u16::from_le_bytes(bytes).into())
-                .and_then(|n| self.push(Value::Int(n)))?,
-            b'I' | b'L' => {
-                let text = self.line()?;
-                // `I01` and `I00` are booleans; `12L` is an integer; one that has no 64 bits is of no use here.
-                let value = text.strip_suffix('L').unwrap_or(text).parse().map_or(Value::Other, Value::Int);
-                self.push(value)?;
+            b'G' => self.input.take::<8>().and_then(|_| self.push(Value::Other))?,
+            b'F' => self.input.line().and_then(|_| self.push(Value::Other))?,
+            b'J' => {
+                self.input
+                    .take()
+                    .and_then(|bytes| self.push(Value::Int(i32::from_le_bytes(bytes).into())))?;
             }
-            0x8a => self.sized::<1>().map(long).and_then(|value| self.push(value))?,
-            0x8b => self.sized::<4>().map(long).and_then(|value| self.push(value))?,
+            b'K' => self.input.take().and_then(|[byte]| self.push(Value::Int(byte.into())))?,
+            b'M' => {
+                self.input
+                    .take()
+                    .and_then(|bytes| self.push(Value::Int(u16::from_le_bytes(bytes).into())))?;
+            }
+            b'I' | b'L' => self.input.integer_line().and_then(|value| self.push(value))?,
+            0x8a => self.input.long::<1>().and_then(|value| self.push(value))?,
+            0x8b => self.input.long::<4>().and_then(|value| self.push(value))?,
 
-            b'X' => self.text::<4>()?,
-            0x8c => self.text::<1>()?,
-            0x8d => self.text::<8>()?,
-            b'U' => self.text::<1>()?,
-            b'T' => self.text::<4>()?,
-            b'S' => self.quoted()?,
-            b'V' => self.escaped()?,
-            b'C' => self.sized::<1>().and_then(|_| self.push(Value::Other))?,
-            b'B' => self.sized::<4>().and_then(|_| self.push(Value::Other))?,
-            0x8e | 0x96 => self.sized::<8>().and_then(|_| self.push(Value::Other))?,
+            b'U' | 0x8c => self.input.text::<1>().and_then(|text| self.push(text))?,
+            b'T' | b'X' => self.input.text::<4>().and_then(|text| self.push(text))?,
+            0x8d => self.input.text::<8>().and_then(|text| self.push(text))?,
+            b'S' => self.input.quoted_line().and_then(|text| self.push(text))?,
+            b'V' => match self.input.escaped_line()? {
+                Escaped::Plain(text) => self.push(text)?,
+                Escaped::Escapes(bytes) => {
+                    self.spend(2 * bytes.len())?;
+                    self.new_node(Node::Owned(unescaped(bytes).ok_or("an escape is none")?))?;
+                }
+            },
+            b'C' => self.input.sized::<1>().and_then(|_| self.push(Value::Other))?,
+            b'B' => self.input.sized::<4>().and_then(|_| self.push(Value::Other))?,
+            0x8e | 0x96 => self.input.sized::<8>().and_then(|_| self.push(Value::Other))?,
 
             b'(' => {
                 self.spend(GROWTH * size_of::<usize>())?;
@@ -182,18 +182,15 @@ impl<'a> Machine<'a> {
             }
             b'2' => self.top().and_then(|top| self.push(top))?,
 
-            b'g' => self.number_line().and_then(|key| self.get(key))?,
-            b'h' => self.take().and_then(|[key]| self.get(key.into()))?,
-            b'j' => self.take().and_then(|key| self.get(u32::from_le_bytes(key).into()))?,
-            b'p' => self.number_line().and_then(|key| self.put(key))?,
-            b'q' => self.take().and_then(|[key]| self.put(key.into()))?,
-            b'r' => self.take().and_then(|key| self.put(u32::from_le_bytes(key).into()))?,
+            b'g' => self.input.number_line().and_then(|key| self.get(key))?,
+            b'h' => self.input.number::<1>().and_then(|key| self.get(key))?,
+            b'j' => self.input.number::<4>().and_then(|key| self.get(key))?,
+            b'p' => self.input.number_line().and_then(|key| self.put(key))?,
+            b'q' => self.input.number::<1>().and_then(|key| self.put(key))?,
+            b'r' => self.input.number::<4>().and_then(|key| self.put(key))?,
             0x94 => self.put(self.memo.len() as u64)?,
 
-            b'c' => {
-                let global = Value::Global(self.line()?, self.line()?);
-                self.push(global)?;
-            }
+            b'c' => self.input.global().and_then(|global| self.push(global))?,
             0x93 => {
                 let [module, name] = self.pop_array()?;
                 let (Value::Text(module), Value::Text(name)) = (module, name) else {
@@ -210,16 +207,13 @@ impl<'a> Machine<'a> {
                 self.call(callable, arguments)?;
             }
             b'i' => {
-                let callable = Value::Global(self.line()?, self.line()?);
+                let callable = self.input.global()?;
                 let arguments = self.pop_to_mark()?;
-                self.call_with(callable, arguments)?;
+                self.call_with(callable, &arguments)?;
             }
             b'o' => {
-                let mut arguments = self.pop_to_mark()?;
-                if arguments.is_empty() {
-                    return Err("a call of nothing".into());
-                }
-                let callable = arguments.remove(0);
+                let called = self.pop_to_mark()?;
+                let (&callable, arguments) = called.split_first().ok_or("a call of nothing")?;
                 self.call_with(callable, arguments)?;
             }
             // The state of an object. What a module or a parameter has beside its numbers is not asked for, and what makes
@@ -240,16 +234,13 @@ impl<'a> Machine<'a> {
     }
 
     fn call(&mut self, callable: Value<'a>, arguments: Value<'a>) -> Result<(), Refused> {
-        let arguments = match self.sequence(arguments) {
-            Some(arguments) => arguments.to_vec(),
-            None => Vec::new(),
-        };
-        self.call_with(callable, arguments)
+        let arguments = self.sequence(arguments).unwrap_or_default().to_vec();
+        self.call_with(callable, &arguments)
     }
 
-    fn call_with(&mut self, callable: Value<'a>, arguments: Vec<Value<'a>>) -> Result<(), Refused> {
-        self.spend(size_of_val(&arguments[..]))?;
-        match self.answer(callable, &arguments)? {
+    fn call_with(&mut self, callable: Value<'a>, arguments: &[Value<'a>]) -> Result<(), Refused> {
+        self.spend(size_of_val(arguments))?;
+        match self.answer(callable, arguments)? {
             Call::Value(value) => self.push(value),
             Call::New(node) => self.new_node(node),
         }
@@ -352,24 +343,22 @@ impl<'a> Machine<'a> {
     /// Add items to the list or set on top. One that is not kept (plain data) takes anything.
     fn append(&mut self, items: Vec<Value<'a>>) -> Result<(), Refused> {
         self.spend(GROWTH * size_of_val(&items[..]))?;
-        match self.top()? {
-            Value::Node(node) => match &mut self.nodes[node] {
+        if let Value::Node(node) = self.top()? {
+            match &mut self.nodes[node] {
                 Node::Sequence(list) => list.extend(items),
                 _ => return Err("items are added to what is no list".into()),
-            },
-            _ => {}
+            }
         }
         Ok(())
     }
 
     fn set(&mut self, items: &[Value<'a>]) -> Result<(), Refused> {
         self.spend(GROWTH * size_of_val(items))?;
-        match self.top()? {
-            Value::Node(node) => match &mut self.nodes[node] {
+        if let Value::Node(node) = self.top()? {
+            match &mut self.nodes[node] {
                 Node::Dict(dict) => dict.extend(pairs(items)?),
                 _ => return Err("items are set in what is no dict".into()),
-            },
-            _ => {}
+            }
         }
         Ok(())
     }
@@ -385,88 +374,6 @@ impl<'a> Machine<'a> {
         self.memo.insert(key, top);
         Ok(())
     }
-
-    fn take<const N: usize>(&mut self) -> Result<[u8; N], Refused> {
-        let bytes = self.input[self.at..].first_chunk::<N>().ok_or("cut short")?;
-        self.at += N;
-        Ok(*bytes)
-    }
-
-    fn slice(&mut self, len: u64) -> Result<&'a [u8], Refused> {
-        let rest = &self.input[self.at..];
-        let bytes = usize::try_from(len).ok().and_then(|len| rest.get(..len)).ok_or("cut short")?;
-        self.at += bytes.len();
-        Ok(bytes)
-    }
-
-    fn skip_and_push(&mut self, len: u64) -> Result<(), Refused> {
-        self.slice(len)?;
-        self.push(Value::Other)
-    }
-
-    /// Bytes after their number, which has `N` bytes.
-    fn sized<const N: usize>(&mut self) -> Result<&'a [u8], Refused> {
-        let len = self.take::<N>()?;
-        self.slice(len.iter().rev().fold(0, |len, &byte| len << 8 | u64::from(byte)))
-    }
-
-    fn text<const N: usize>(&mut self) -> Result<(), Refused> {
-        let bytes = self.sized::<N>()?;
-        // Python lets half of a surrogate pair pass; such a text names no tensor.
-        self.push(std::str::from_utf8(bytes).map_or(Value::Other, Value::Text))
-    }
-
-    fn line(&mut self) -> Result<&'a str, Refused> {
-        let rest = &self.input[self.at..];
-        let len = rest.iter().position(|&byte| byte == b'\n').ok_or("cut short")?;
-        self.at += len + 1;
-        let line = std::str::from_utf8(&rest[..len]).map_err(|_| "a line is not UTF-8")?;
-        Ok(line.strip_suffix('\r').unwrap_or(line))
-    }
-
-    fn number_line(&mut self) -> Result<u64, Refused> {
-        self.line()?.parse().map_err(|_| "a number is none".into())
-    }
-
-    /// `'text'` of protocol 0; one with escapes names no tensor.
-    fn quoted(&mut self) -> Result<(), Refused> {
-        let line = self.line()?;
-        let text = ['\'', '"'].iter().find_map(|&quote| line.strip_prefix(quote)?.strip_suffix(quote));
-        self.push(text.filter(|text| !text.contains('\\')).map_or(Value::Other, Value::Text))
-    }
-
-    /// Text of protocol 0: Latin-1, with `\uXXXX` for all else.
-    fn escaped(&mut self) -> Result<(), Refused> {
-        let rest = &self.input[self.at..];
-        let len = rest.iter().position(|&byte| byte == b'\n').ok_or("cut short")?;
-        let bytes = &rest[..len];
-        self.at += len + 1;
-        if bytes.is_ascii() && !bytes.contains(&b'\\') {
-            return self.push(std::str::from_utf8(bytes).map_or(Value::Other, Value::Text));
-        }
-        self.spend(2 * bytes.len())?;
-        self.new_node(Node::Owned(unescaped(bytes).ok_or("an escape is none")?))
-    }
-}
-
-fn unescaped(bytes: &[u8]) -> Option<String> {
-    let mut text = String::with_capacity(bytes.len());
-    let mut at = 0;
-    while let Some(&byte) = bytes.get(at) {
-        let digits = match (byte, bytes.get(at + 1)) {
-            (b'\\', Some(b'u')) => 4,
-            (b'\\', Some(b'U')) => 8,
-            _ => {
-                text.push(byte.into());
-                at += 1;
-                continue;
-            }
-        };
-        let code = std::str::from_utf8(bytes.get(at + 2..at + 2 + digits)?).ok()?;
-        text.push(char::from_u32(u32::from_str_radix(code, 16).ok()?)?);
-        at += 2 + digits;
-    }
-    Some(text)
 }
 
 fn pairs<'a>(items: &[Value<'a>]) -> Result<Vec<(Value<'a>, Value<'a>)>, Refused> {
@@ -475,15 +382,4 @@ fn pairs<'a>(items: &[Value<'a>]) -> Result<Vec<(Value<'a>, Value<'a>)>, Refused
         return Err("a dict has a key without a value".into());
     }
     Ok(pairs.iter().map(|&[key, value]| (key, value)).collect())
-}
-
-/// A little-endian integer in two's complement; one that needs more than 64 bits is of no use here.
-fn long<'a>(bytes: &[u8]) -> Value<'a> {
-    if bytes.len() > size_of::<i64>() {
-        return Value::Other;
-    }
-    let fill = if bytes.last().is_some_and(|&byte| byte >= 0x80) { 0xff } else { 0 };
-    let mut number = [fill; size_of::<i64>()];
-    number[..bytes.len()].copy_from_slice(bytes);
-    Value::Int(i64::from_le_bytes(number))
 }

@@ -16,6 +16,7 @@
 
 mod archive;
 mod calls;
+mod input;
 mod machine;
 mod state_dict;
 

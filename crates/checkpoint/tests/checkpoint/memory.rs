@@ -1,6 +1,7 @@
 //! How much memory it takes to load a module, and to refuse a file. Each is measured in a process of its own: this test binary
 //! again, with one of the ignored tests below.
 #![cfg(target_os = "linux")]
+#![allow(clippy::print_stdout, reason = "a process tells the one that started it what it has measured")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -1,4 +1,5 @@
 //! Tensors seen under other names, in other shapes, and cut out of wider ones.
+#![allow(clippy::single_range_in_vec_init, reason = "one range of rows is what is meant")]
 
 use std::collections::BTreeMap;
 
