@@ -81,9 +81,10 @@ impl Sampler {
     ///
     /// # Errors
     /// If the solver's options are out of range, or the times are fewer than two, not finite or not decreasing.
-    pub fn new(solver: SolverConfig, times: Vec<f64>) -> Result<Self, DiffusionError> {
+    pub fn new(solver: SolverConfig, times: impl AsRef<[f64]>) -> Result<Self, DiffusionError> {
+        let times = times.as_ref();
         solver.check()?;
-        grid::check(&times)?;
+        grid::check(times)?;
         let steps = times.windows(2).map(|pair| [pair[0], pair[1]]).collect();
         Ok(Self { solver, steps, finish: Finish::default() })
     }

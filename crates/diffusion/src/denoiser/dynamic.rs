@@ -49,6 +49,6 @@ impl Dynamic {
         let mut shape = [1; D];
         shape[0] = batch;
         let bound: Tensor<D> = bound.clamp(1.0, self.greatest).reshape(shape);
-        data.clone().max_pair(-bound.clone()).min_pair(bound.clone()) / bound
+        data.max_pair(-bound.clone()).min_pair(bound.clone()) / bound
     }
 }

@@ -20,8 +20,13 @@
 //! exchange samples with them. The arithmetic here is in x throughout.
 
 mod build;
+mod common;
 mod fields;
+mod flow;
+mod integrators;
 mod levels;
+mod on_levels;
+mod on_rungs;
 
 use crate::{Denoiser, DiffusionError, Dynamic, Prediction, Process, Sampler};
 

@@ -42,7 +42,7 @@ fn runs_are_those_of_diffusers() {
         let rungs = process.rungs().map_or(1.0, |rungs| rungs as f64);
         let time =
             |timestep: f64| if process.rungs().is_some() { (timestep + 1.0) / rungs } else { timestep };
-        let times = timesteps.iter().map(|&t| time(t)).chain([0.0]).collect();
+        let times: Vec<f64> = timesteps.iter().map(|&t| time(t)).chain([0.0]).collect();
 
         // The made-up network must be told the very timestep that diffusers tells.
         let bases: Vec<Tensor<2>> = run["bases"].as_array().unwrap().iter().map(tensor).collect();
