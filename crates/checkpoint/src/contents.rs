@@ -124,7 +124,9 @@ impl StoredModel {
     pub fn load<M: Pretrained>(&self, device: &Device) -> Result<M, CheckpointError> {
         let module = M::from_config(&self.config, device).map_err(|source| self.config_error(source))?;
         let renamed = self.weights.tensors().map(|(name, _)| {
-            let today = M::rename(name).unwrap_or_else(|| name.to_owned());
+            // A file may hold a tensor under its old name and its new one: then the new one counts.
+            let today = M::rename(name).filter(|today| self.weights.info(today).is_none());
+            let today = today.unwrap_or_else(|| name.to_owned());
             View::renamed(today, name)
         });
         let loaded = self.weights.view(renamed.collect())?.load_into_but(module, M::computes)?;
