@@ -14,6 +14,7 @@ macro_rules! pages {
 #[cfg(doctest)]
 pages! {
     Readme: "../../README.md",
+    Autoencoder: "../../docs/src/autoencoder.md",
     Backends: "../../docs/src/backends.md",
     Checkpoints: "../../docs/src/checkpoints.md",
     Denoisers: "../../docs/src/denoisers.md",

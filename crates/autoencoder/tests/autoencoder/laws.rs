@@ -31,21 +31,18 @@ fn largest_difference(left: Tensor<4>, right: Tensor<4>) -> f32 {
 }
 
 /// Sample by sample, and in tiles as large as the picture, the result is that of the whole batch.
-#[test]
-fn pieces_that_cut_nothing_change_nothing() {
-    for (backend, device) in testing::devices() {
-        let model = small(&device);
-        let image = drawn([3, 3, 16, 12], 0, &device);
-        let latent = drawn([3, 4, 8, 6], 1, &device);
-        for pieces in [Pieces::Samples, Pieces::Tiles(Tiling::new(8, 2).unwrap())] {
-            let encoded = model.encode_in(image.clone(), pieces);
-            let error = largest_difference(encoded.mean, model.encode(image.clone()).mean);
-            assert!(error < 1e-5, "{backend}, encoded: {error}");
-            let decoded = model.decode_in(latent.clone(), pieces);
-            let error = largest_difference(decoded, model.decode(latent.clone()));
-            assert!(error < 1e-5, "{backend}, decoded: {error}");
-        }
-    }
+#[rstest]
+#[case::samples(Pieces::Samples)]
+#[case::one_tile(Pieces::Tiles(Tiling::new(8, 2).unwrap()))]
+fn pieces_that_cut_nothing_change_nothing(#[case] pieces: Pieces) {
+    // On one backend: nothing here depends on it, and the goldens run on all.
+    let device = Device::flex();
+    let model = small(&device);
+    let image = drawn([3, 3, 16, 12], 0, &device);
+    let encoded = model.encode_in(image.clone(), pieces);
+    assert!(largest_difference(encoded.mean, model.encode(image).mean) < 1e-5);
+    let latent = drawn([3, 4, 8, 6], 1, &device);
+    assert!(largest_difference(model.decode_in(latent.clone(), pieces), model.decode(latent)) < 1e-5);
 }
 
 /// Tiles differ from the whole by what their norms see, and by nothing as abrupt as a seam: where one tile passes into the
