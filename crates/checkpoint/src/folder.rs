@@ -80,6 +80,18 @@ fn pipeline(folder: &Path, index: &Path, options: &OpenOptions) -> Result<Stored
         let config = path.join("config.json");
         if config.is_file() {
             models.insert(part.clone(), model(&path, &config, options)?);
+            // Several networks as one part (`MultiControlNetModel`): the folder named, then `part_1`, `part_2`, ...
+            if names[1].as_str().is_some_and(|class| class.contains("Multi")) {
+                for number in 1.. {
+                    let part = format!("{part}_{number}");
+                    let path = folder.join(&part);
+                    let config = path.join("config.json");
+                    if !config.is_file() {
+                        break;
+                    }
+                    models.insert(part, model(&path, &config, options)?);
+                }
+            }
         } else if path.is_dir() {
             folders.insert(part.clone(), path);
         } else {

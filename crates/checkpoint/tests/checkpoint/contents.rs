@@ -283,6 +283,20 @@ fn a_pipeline_is_its_parts() {
     assert!(scheduler.contains("DDIMScheduler"));
 }
 
+/// diffusers writes several control networks as one part, and names the first folder only.
+#[test]
+fn several_networks_may_be_one_part() {
+    let folder = pipeline(r#"{"_class_name": "A", "unet": ["diffusers", "MultiControlNetModel"]}"#);
+    for (name, first) in [("unet_1", 5.0), ("unet_2", 6.0), ("unet_4", 7.0)] {
+        std::fs::create_dir(folder.path().join(name)).unwrap();
+        std::fs::write(folder.path().join(name).join("config.json"), CONFIG).unwrap();
+        write(folder.path().join(name).join("diffusion_pytorch_model.safetensors"), weights(first));
+    }
+    let Contents::Pipeline(several) = Contents::open(folder.path()).unwrap() else { panic!("no pipeline") };
+    assert_eq!(several.models.keys().collect::<Vec<_>>(), ["unet", "unet_1", "unet_2"]);
+    assert_eq!(first(&several.models["unet_2"].load(&Device::flex()).unwrap()), 6.0);
+}
+
 #[rstest]
 #[case::no_class(r#"{"unet": ["diffusers", "Tiny"]}"#, "_class_name")]
 #[case::a_part_above(r#"{"_class_name": "A", "../unet": ["diffusers", "Tiny"]}"#, "outside the folder")]
