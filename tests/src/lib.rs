@@ -17,8 +17,11 @@ pages! {
     Autoencoder: "../../docs/src/autoencoder.md",
     Backends: "../../docs/src/backends.md",
     Checkpoints: "../../docs/src/checkpoints.md",
+    Conditioning: "../../docs/src/conditioning.md",
     Denoisers: "../../docs/src/denoisers.md",
     Diffusion: "../../docs/src/diffusion.md",
     Mmdit: "../../docs/src/mmdit.md",
+    Optim: "../../docs/src/optim.md",
+    Text: "../../docs/src/text.md",
     Training: "../../docs/src/training.md",
 }

@@ -59,8 +59,8 @@ impl<O> Group<O> {
     }
 
     /// The first pattern that none of `paths` matches, which is most likely misspelt.
-    pub(crate) fn check<'a>(&self, paths: impl Iterator<Item = &'a str> + Clone) -> Result<(), GroupError> {
-        let idle = self.patterns.iter().find(|pattern| !paths.clone().any(|path| matches(pattern, path)));
+    pub(crate) fn check(&self, paths: &[String]) -> Result<(), GroupError> {
+        let idle = self.patterns.iter().find(|pattern| !paths.iter().any(|path| matches(pattern, path)));
         idle.map_or(Ok(()), |pattern| Err(GroupError::Idle { pattern: pattern.clone() }))
     }
 }

@@ -71,10 +71,11 @@ impl<O: Optimizer> NamedOptimizer<O> {
     pub fn groups_of<M: Module>(&self, module: &M) -> Result<BTreeMap<String, Option<usize>>, GroupError> {
         let mut parameters = Parameters::default();
         module.visit(&mut parameters);
+        let paths: Vec<String> = parameters.by_path.into_keys().collect();
         for group in &self.groups {
-            group.check(parameters.by_path.keys().map(String::as_str))?;
+            group.check(&paths)?;
         }
-        let assigned = parameters.by_path.into_keys().map(|path| {
+        let assigned = paths.into_iter().map(|path| {
             let group = self.group_of(&path);
             (path, group)
         });

@@ -16,6 +16,8 @@ mod golden;
 mod groups;
 #[path = "optim/methods.rs"]
 mod methods;
+#[path = "optim/nonlinear.rs"]
+mod nonlinear;
 #[path = "optim/numbers.rs"]
 mod numbers;
 #[path = "optim/options.rs"]

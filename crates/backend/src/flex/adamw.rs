@@ -25,18 +25,18 @@ pub(super) fn step(
     shared_out(chunks, |(((p, m), v), g)| match hyper.decay {
         Decay::Cautious => vectorised(
             #[inline(always)]
-            || {
+            move || {
                 for (((p, m), v), &g) in p.iter_mut().zip(m).zip(v).zip(g) {
-                    numbers.moments(*p, g, m, v);
+                    (*m, *v) = numbers.moments(*p, g, *m, *v);
                     *p = numbers.step(numbers.decayed_cautiously(*p, *m), *m, *v);
                 }
             },
         ),
         Decay::Decoupled | Decay::Coupled => vectorised(
             #[inline(always)]
-            || {
+            move || {
                 for (((p, m), v), &g) in p.iter_mut().zip(m).zip(v).zip(g) {
-                    numbers.moments(*p, g, m, v);
+                    (*m, *v) = numbers.moments(*p, g, *m, *v);
                     *p = numbers.step(*p * numbers.keep, *m, *v);
                 }
             },
@@ -64,27 +64,39 @@ pub(super) fn amsgrad_step(
         .zip(second.storage_mut::<f32>().chunks_mut(CHUNK))
         .zip(largest.storage_mut::<f32>().chunks_mut(CHUNK))
         .zip(values(&grad).chunks(CHUNK));
-    shared_out(chunks, |((((p, m), v), w), g)| {
-        vectorised(
+    shared_out(chunks, |((((p, m), v), w), g)| match hyper.decay {
+        Decay::Cautious => vectorised(
             #[inline(always)]
-            || {
+            move || {
                 for ((((p, m), v), w), &g) in p.iter_mut().zip(m).zip(v).zip(w).zip(g) {
-                    numbers.moments(*p, g, m, v);
-                    // As the definition, which keeps the largest one where the new one is no number.
-                    *w = if *w < *v { *v } else { *w };
-                    let decayed = match hyper.decay {
-                        Decay::Cautious => numbers.decayed_cautiously(*p, *m),
-                        Decay::Decoupled | Decay::Coupled => *p * numbers.keep,
-                    };
-                    *p = numbers.step(decayed, *m, *w);
+                    (*m, *v) = numbers.moments(*p, g, *m, *v);
+                    *w = larger(*w, *v);
+                    *p = numbers.step(numbers.decayed_cautiously(*p, *m), *m, *w);
                 }
             },
-        );
+        ),
+        Decay::Decoupled | Decay::Coupled => vectorised(
+            #[inline(always)]
+            move || {
+                for ((((p, m), v), w), &g) in p.iter_mut().zip(m).zip(v).zip(w).zip(g) {
+                    (*m, *v) = numbers.moments(*p, g, *m, *v);
+                    *w = larger(*w, *v);
+                    *p = numbers.step(*p * numbers.keep, *m, *w);
+                }
+            },
+        ),
     });
     (param, first, second, largest)
 }
 
-/// The coefficients in the type of the values.
+/// As the definition, which keeps the largest one where the new one is no number.
+#[inline(always)]
+fn larger(largest: f32, v: f32) -> f32 {
+    if largest < v { v } else { largest }
+}
+
+/// The coefficients in the type of the values. Loops take them by value (`move`): behind a reference they might change with
+/// what is written, as far as the compiler knows, and no loop would be vectorised.
 #[derive(Clone, Copy)]
 struct Numbers {
     beta1: f32,
@@ -117,11 +129,11 @@ impl Numbers {
         }
     }
 
+    /// The new m and v.
     #[inline(always)]
-    fn moments(&self, p: f32, g: f32, m: &mut f32, v: &mut f32) {
+    fn moments(&self, p: f32, g: f32, m: f32, v: f32) -> (f32, f32) {
         let g = p.mul_add(self.penalty, self.sign * g);
-        *m = m.mul_add(self.beta1, self.rest1 * g);
-        *v = v.mul_add(self.beta2, self.rest2 * g * g);
+        (m.mul_add(self.beta1, self.rest1 * g), v.mul_add(self.beta2, self.rest2 * g * g))
     }
 
     #[inline(always)]

@@ -26,7 +26,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
-use kiln::checkpoint::{Checkpoint, ConfigError, Contents, OpenOptions, StoredModel, save_tensors};
+use kiln::checkpoint::{Checkpoint, ConfigError, Contents, OpenOptions, StoredModel, View, save_tensors};
 
 use crate::cli::Verify;
 use crate::output::print;
@@ -64,7 +64,7 @@ pub const CLASSES: &[Case] = &[
 
 pub fn run(options: &Verify) -> Result<ExitCode> {
     let checkpoint = source::locate(&options.checkpoint, options.variant.as_deref())?;
-    let reference = Checkpoint::open(&options.reference)?;
+    let reference = prefixed(Checkpoint::open(&options.reference)?)?;
     if let Some(path) = &options.save {
         check_writable(path)?;
     }
@@ -86,6 +86,25 @@ pub fn run(options: &Verify) -> Result<ExitCode> {
         save_tensors(outputs.named(), &Default::default(), path)?;
     }
     Ok(if comparison.holds() { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+/// Names that consistency models' own reference files give to inputs and outputs, and what they are called here.
+const PLAIN_NAMES: &[(&str, &str)] = &[
+    ("noisy", "input.sample"),
+    ("sigma", "input.sigma"),
+    ("difficulty", "input.class_labels"),
+    ("denoised", "output.denoised"),
+];
+
+/// A reference file as it is, or one that knows no `input.` and `output.` under the names that it would have.
+fn prefixed(reference: Checkpoint) -> Result<Checkpoint> {
+    let here = |name: &str| PLAIN_NAMES.iter().find(|(plain, _)| *plain == name).map(|(_, name)| *name);
+    let views: Option<Vec<View>> =
+        reference.tensors().map(|(name, _)| Some(View::renamed(here(name)?, name))).collect();
+    match views {
+        Some(views) if !views.is_empty() => Ok(reference.view(views)?),
+        _ => Ok(reference),
+    }
 }
 
 /// The class and the network that are meant.

@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 
 use anyhow::{Result, bail};
-use burn::tensor::{DType, Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData};
 use kiln::diffusion::{Denoiser, Draw, Law, Prediction, Process, Request, Scaling, Schedule};
 
 use super::call::Call;
@@ -163,7 +163,7 @@ impl AddNoise {
             let shape = [values.len(), 1, 1, 1];
             Tensor::from_data(
                 TensorData::new(values, shape),
-                (&self.original.device(), DType::from(self.original.dtype())),
+                (&self.original.device(), self.original.dtype()),
             )
         };
         let alpha = coefficient(|law, scaling| if scaling == Scaling::NoiseRatio { 1.0 } else { law.alpha });

@@ -130,7 +130,7 @@ fn compare<const D: usize>(
         let h = step(at, &unit);
         let unit =
             Tensor::from_data(TensorData::new(unit, at.shape()).convert_dtype(dtype), (&device, dtype));
-        let value = |h| number(f(moved(at, h, &unit)));
+        let value = |h| number(&f(moved(at, h, &unit)));
         let difference = (value(h)? - value(-h)?) / (2.0 * h);
         all.push(Mismatch { index: index(place, at.dims()), gradient, difference });
     }
@@ -144,8 +144,8 @@ fn compare<const D: usize>(
     Ok(GradientCheck { checked: all.len(), failures, worst: all.into_iter().next() })
 }
 
-fn number(value: Tensor<1>) -> Result<f64, CalculusError> {
-    match numbers(&value)[..] {
+fn number(value: &Tensor<1>) -> Result<f64, CalculusError> {
+    match numbers(value)[..] {
         [value] if value.is_finite() => Ok(value),
         [_] => Err(CalculusError::NotFinite { what: "value of the function" }),
         ref several => Err(CalculusError::NotANumber { found: several.len() }),

@@ -19,13 +19,13 @@ fn bowl(p: Tensor<1>) -> Tensor<1> {
 
 /// (1 - x)² + 100 (y - x²)².
 fn valley(p: Tensor<1>) -> Tensor<1> {
-    let (x, y) = (p.clone().slice([0..1]), p.slice([1..2]));
+    let (x, y) = (p.clone().slice(0..1), p.slice(1..2));
     (y - x.clone().square()).square() * 100.0 + (-x + 1.0).square()
 }
 
 /// (x y, sin x, x + y²).
 fn curve(p: Tensor<1>) -> Tensor<1> {
-    let (x, y) = (p.clone().slice([0..1]), p.slice([1..2]));
+    let (x, y) = (p.clone().slice(0..1), p.slice(1..2));
     Tensor::cat(vec![x.clone() * y.clone(), x.clone().sin(), x + y.square()], 0)
 }
 

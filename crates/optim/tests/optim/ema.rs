@@ -45,8 +45,8 @@ fn averages_with_power_warm_up_are_diffusers_own() {
         .with_min_decay(0.3)
         .with_start_after(5)
         .with_warmup(Warmup::Power { inverse_gamma: 2.0, power: 0.75 });
-    let weights = |step| mixed_tensor(row("ema.weights.trained", step), &device);
-    let mut ema = config.init(&mixed_tensor(values(&tensor::<1>("ema.start.trained", &device)), &device));
+    let weights = |step| single(&row("ema.weights.trained", step), &device);
+    let mut ema = config.init(&single(&values(&tensor::<1>("ema.start.trained", &device)), &device));
     for step in 0..40 {
         ema.update(&weights(step));
         let found = values(&ema.module().p.val());
@@ -61,8 +61,8 @@ fn averages_with_power_warm_up_are_diffusers_own() {
     );
 }
 
-fn mixed_tensor(values: Vec<f32>, device: &Device) -> Point {
-    Point { p: Param::from_tensor(Tensor::<1>::from_floats(values.as_slice(), device)) }
+fn single(values: &[f32], device: &Device) -> Point {
+    Point { p: Param::from_tensor(Tensor::<1>::from_floats(values, device)) }
 }
 
 #[test]

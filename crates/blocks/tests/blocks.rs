@@ -1,1 +1,0 @@
-//! The crate's integration tests, in one binary.
