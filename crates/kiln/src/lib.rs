@@ -13,6 +13,7 @@
 //! | [`autoencoder`] | pictures to latents and back |
 //! | [`text`] | text encoders and their tokenizers |
 //! | [`conditioning`] | control networks |
+//! | [`detection`] | objects and segments in pictures: DETR, its training, its scores |
 //! | [`training`] | the training loop and its data sets |
 //!
 //! [`PictureModel`] joins them: a network with the process it was trained for, in one file.
@@ -37,6 +38,7 @@ pub use kiln_blocks as blocks;
 pub use kiln_checkpoint as checkpoint;
 pub use kiln_conditioning as conditioning;
 pub use kiln_denoisers as denoisers;
+pub use kiln_detection as detection;
 pub use kiln_diffusion as diffusion;
 pub use kiln_optim as optim;
 pub use kiln_picture as picture;

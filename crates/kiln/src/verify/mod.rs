@@ -11,6 +11,7 @@ mod autoencoder;
 mod call;
 mod compare;
 mod controlnet;
+mod detr;
 mod guided;
 mod scheduler;
 mod sd3;
@@ -60,6 +61,8 @@ pub const CLASSES: &[Case] = &[
     text::CLIP_TEXT_PROJECTION,
     text::CLIP,
     text::T5_ENCODER,
+    detr::DETR,
+    detr::DETR_SEGMENTATION,
 ];
 
 pub fn run(options: &Verify) -> Result<ExitCode> {

@@ -1,0 +1,218 @@
+//! The detector: backbone, transformer, and two heads that say class and box of each query.
+
+use burn::module::Module;
+use burn::nn::conv::{Conv2d, Conv2dConfig};
+use burn::nn::{Embedding, EmbeddingConfig, Linear};
+use burn::tensor::{Bool, Device, Tensor, activation};
+use kiln_attention::Mask;
+use kiln_blocks::convolve;
+use kiln_checkpoint::{ConfigError, Pretrained};
+
+use super::config::{DetrConfig, PositionEmbeddingType};
+use super::names;
+use super::positions::{LEARNED_PLACES, LearnedPositions, Places, sine};
+use super::resnet::ResNet;
+use super::transformer::{Decoder, Encoder, Memory, linear};
+
+#[derive(Module, Debug)]
+struct ConvEncoder {
+    model: ResNet,
+}
+
+#[derive(Module, Debug)]
+struct Backbone {
+    conv_encoder: ConvEncoder,
+}
+
+#[derive(Module, Debug)]
+struct Inner {
+    backbone: Backbone,
+    position_embedding: Option<LearnedPositions>,
+    query_position_embeddings: Embedding,
+    input_projection: Conv2d,
+    encoder: Encoder,
+    decoder: Decoder,
+}
+
+/// Three linear layers with ReLU between them.
+#[derive(Module, Debug)]
+struct BoxHead {
+    layers: Vec<Linear>,
+}
+
+impl BoxHead {
+    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let last = self.layers.len() - 1;
+        self.layers.iter().enumerate().fold(x, |x, (index, layer)| {
+            let y = layer.forward(x);
+            if index < last { activation::relu(y) } else { activation::sigmoid(y) }
+        })
+    }
+}
+
+/// DETR: a set of objects from a picture (Carion et al. 2020, "End-to-End Object Detection with Transformers"); transformers'
+/// `DetrForObjectDetection`.
+#[derive(Module, Debug)]
+pub struct Detr {
+    model: Inner,
+    class_labels_classifier: Linear,
+    bbox_predictor: BoxHead,
+}
+
+/// What one layer of the decoder says of each query.
+#[derive(Clone, Debug)]
+pub struct Predictions {
+    /// Scores of each class before softmax, "no object" last: `[batch, queries, classes + 1]`.
+    pub logits: Tensor<3>,
+    /// Boxes as shares of the picture's sides, centre x, centre y, width, height: `[batch, queries, 4]`.
+    pub boxes: Tensor<3>,
+}
+
+/// What a detector says of pictures.
+#[derive(Clone, Debug)]
+pub struct DetrOutput {
+    /// What the last layer says.
+    pub predictions: Predictions,
+    /// What the layers before it say, where `auxiliary_loss` is set.
+    pub auxiliary: Vec<Predictions>,
+    /// The decoder's last states, `[batch, queries, width]`.
+    pub last_hidden_state: Tensor<3>,
+    /// The encoder's last states, `[batch, places, width]`.
+    pub encoder_last_hidden_state: Tensor<3>,
+}
+
+/// What goes on between backbone and heads, as the mask head needs it.
+#[derive(Clone, Debug)]
+pub(super) struct Trace {
+    pub output: DetrOutput,
+    /// The backbone's feature maps, from fine to coarse.
+    pub features: Vec<Tensor<4>>,
+    /// The coarsest in the transformer's width.
+    pub projected: Tensor<4>,
+    pub mask: Option<Tensor<4>>,
+}
+
+impl Pretrained for Detr {
+    const CLASSES: &'static [&'static str] = &["DetrForObjectDetection"];
+
+    fn from_config(config: &str, device: &Device) -> Result<Self, ConfigError> {
+        DetrConfig::from_json(config)?.init(device)
+    }
+
+    fn rename(name: &str) -> Option<String> {
+        names::today(name)
+    }
+}
+
+impl DetrConfig {
+    /// The detector with the published initialisation on `device`.
+    ///
+    /// # Errors
+    ///
+    /// As [`validate`](Self::validate).
+    pub fn init(&self, device: &Device) -> Result<Detr, ConfigError> {
+        self.validate()?;
+        let backbone = self.backbone()?;
+        let channels = backbone.channels().last().copied().unwrap_or_default();
+        let width = self.d_model;
+        let model = Inner {
+            backbone: Backbone { conv_encoder: ConvEncoder { model: backbone.init(device) } },
+            position_embedding: match self.position_embedding_type {
+                PositionEmbeddingType::Sine => None,
+                PositionEmbeddingType::Learned => Some(LearnedPositions::new(width, device)),
+            },
+            query_position_embeddings: EmbeddingConfig::new(self.num_queries, width).init(device),
+            input_projection: Conv2dConfig::new([channels, width], [1, 1]).init(device),
+            encoder: Encoder::new(self, device),
+            decoder: Decoder::new(self, device),
+        };
+        let sides = [width, width, width, 4];
+        Ok(Detr {
+            model,
+            class_labels_classifier: linear(width, self.classes() + 1, device),
+            bbox_predictor: BoxHead {
+                layers: sides.windows(2).map(|pair| linear(pair[0], pair[1], device)).collect(),
+            },
+        })
+    }
+}
+
+impl Detr {
+    /// Find objects in `pixel_values`, `[batch, num_channels, height, width]`, normalised. `pixel_mask`, `[batch, height, width]`,
+    /// is true where the pictures are, and false in the padding that brings them to one size; without it, all is picture.
+    ///
+    /// # Panics
+    ///
+    /// If the mask has another shape than the pictures, or the picture is too large for learned positions
+    /// ([`largest_map`](Self::largest_map)).
+    #[must_use]
+    pub fn forward(&self, pixel_values: Tensor<4>, pixel_mask: Option<Tensor<3, Bool>>) -> DetrOutput {
+        self.trace(pixel_values, pixel_mask).output
+    }
+
+    /// Rows and columns of the coarsest feature map that positions are known for; `None` if for all.
+    #[must_use]
+    pub fn largest_map(&self) -> Option<usize> {
+        self.model.position_embedding.as_ref().map(|_| LEARNED_PLACES)
+    }
+
+    pub(super) fn trace(&self, pixel_values: Tensor<4>, pixel_mask: Option<Tensor<3, Bool>>) -> Trace {
+        let [batch, _, height, width] = pixel_values.dims();
+        let (dtype, device) = (pixel_values.dtype(), pixel_values.device());
+        let features = self.model.backbone.conv_encoder.model.forward(pixel_values);
+        let coarsest = features.last().cloned().expect("a backbone has an output");
+        let [_, _, rows, columns] = coarsest.dims();
+        if let Some(places) = self.largest_map() {
+            assert!(
+                rows <= places && columns <= places,
+                "a feature map of {rows} x {columns} for {places} learned positions"
+            );
+        }
+        let places = match pixel_mask {
+            None => Places::all([batch, rows, columns]),
+            Some(mask) => {
+                assert_eq!(mask.dims(), [batch, height, width], "a mask of other pictures");
+                let visible = mask.into_data().iter::<bool>().collect();
+                Places::of_pixels(&Places { shape: [batch, height, width], visible }, [rows, columns])
+            }
+        };
+        let projected = convolve(&self.model.input_projection, coarsest);
+        let [_, channels, ..] = projected.dims();
+        let tokens = projected.clone().reshape([batch, channels, rows * columns]).swap_dims(1, 2);
+        let positions = match &self.model.position_embedding {
+            Some(learned) => learned.forward(places.shape),
+            None => Tensor::from_data(sine(&places, channels).convert_dtype(dtype), (&device, dtype)),
+        };
+        let mask = places.any_hidden().then(|| {
+            let hidden = Mask::visible_keys(places.keys(&device));
+            hidden.additive([batch, 1, 1, rows * columns], dtype)
+        });
+        let states = self.model.encoder.forward(tokens, &positions, mask.as_ref());
+        let memory =
+            Memory { placed: states.clone() + positions, states: states.clone(), mask: mask.clone() };
+        let queries: Tensor<3> = self.model.query_position_embeddings.weight.val().unsqueeze_dim(0);
+        let [_, count, _] = queries.dims();
+        let (last, between) = self.model.decoder.forward(&queries.expand([batch, count, channels]), &memory);
+        let output = DetrOutput {
+            predictions: self.predict(last.clone()),
+            auxiliary: between.into_iter().map(|states| self.predict(states)).collect(),
+            last_hidden_state: last,
+            encoder_last_hidden_state: states,
+        };
+        Trace { output, features, projected, mask }
+    }
+
+    fn predict(&self, states: Tensor<3>) -> Predictions {
+        Predictions {
+            logits: self.class_labels_classifier.forward(states.clone()),
+            boxes: self.bbox_predictor.forward(states),
+        }
+    }
+
+    /// The same detector with a backbone that does not learn.
+    #[must_use]
+    pub fn freeze_backbone(mut self) -> Self {
+        self.model.backbone = self.model.backbone.no_grad();
+        self
+    }
+}
