@@ -7,7 +7,7 @@
 //! PyTorch's boolean masks show where they are true, Burn's hide, a tokenizer's are ones where there are tokens: so here the
 //! polarity is in the constructor's name, and a [`Mask`] is what all of them become.
 
-use burn::tensor::{Bool, DType, Int, Tensor};
+use burn::tensor::{Bool, DType, Device, Int, Tensor, TensorData};
 
 /// A mask over `[batch, heads, queries, keys]`; every side may be 1, and then stands for all.
 #[derive(Clone, Debug)]
@@ -39,6 +39,24 @@ impl Mask {
     pub fn visible_keys(visible: Tensor<2, Int>) -> Self {
         let [batch, keys] = visible.dims();
         Self::hidden(visible.equal_elem(0).reshape([batch, 1, 1, keys]))
+    }
+
+    /// Shows the keys of which `visible(key's place - query's place)` holds. The last query stands at the last key: so
+    /// queries that come after others, whose keys are kept, are at their own places. `|offset| offset <= 0` is causal,
+    /// `|offset| (-w..=0).contains(&offset)` a window of the past.
+    ///
+    /// # Panics
+    ///
+    /// If there are more queries than keys.
+    #[must_use]
+    pub fn by_offset(queries: usize, keys: usize, visible: impl Fn(i64) -> bool, device: &Device) -> Self {
+        assert!(queries <= keys, "{queries} queries do not stand at the last of {keys} keys");
+        let past = (keys - queries) as i64;
+        let hidden: Vec<bool> = (0..queries as i64)
+            .flat_map(|query| (0..keys as i64).map(move |key| key - query - past))
+            .map(|offset| !visible(offset))
+            .collect();
+        Self::hidden(Tensor::from_data(TensorData::new(hidden, [1, 1, queries, keys]), device))
     }
 
     /// Adds `bias` to the scores: relative positions, say; `-inf` hides a key. Shape as in [`hidden`](Self::hidden).

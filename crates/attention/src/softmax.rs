@@ -5,14 +5,22 @@
 //! ```
 //!
 //! With `c = x` it is self-attention, with another sequence cross-attention. `q_h` and `k_h` may be normalised, each head
-//! by itself, before they meet (Henry et al. 2020, "Query-Key Normalization").
+//! by itself, before they meet (Henry et al. 2020, "Query-Key Normalization"), and then turned by their places. What
+//! language models add stands in [`grouped`](crate::grouped).
 
 use burn::config::Config;
 use burn::module::Module;
-use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig, RmsNorm, RmsNormConfig};
+use burn::nn::{
+    Dropout, DropoutConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig, RmsNorm, RmsNormConfig,
+};
 use burn::tensor::{DType, Device, Tensor};
-use kiln_backend::ops::{AttentionOptions, scaled_dot_product_attention};
+use kiln_backend::ops::{AttentionOptions, Causality, scaled_dot_product_attention};
 use serde::{Deserialize, Serialize};
+
+use crate::Mask;
+use crate::cache::KeyValueCache;
+use crate::grouped::{Scores, grouped_query};
+use crate::positions::{Rotary, RotaryConfig};
 
 /// Softmax attention in `heads` heads: `query` is `[batch, queries, heads * head_dim]`, `key` and `value` are
 /// `[batch, keys, heads * head_dim]`; the result is `[batch, queries, heads * head_dim]`.
@@ -140,6 +148,15 @@ pub struct MultiHeadAttentionConfig {
     /// Type that scores are computed in.
     #[config(default = "ScorePrecision::Same")]
     pub precision: ScorePrecision,
+    /// Number of heads of keys and values; as many as of queries if `None`.
+    pub kv_heads: Option<usize>,
+    /// Scores are kept between minus this and this.
+    pub soft_cap: Option<f64>,
+    /// Probability that dropout zeroes a probability, in `0..1`; only in training.
+    #[config(default = 0.0)]
+    pub dropout: f64,
+    /// Queries and keys are turned by their places.
+    pub rotary: Option<RotaryConfig>,
 }
 
 /// Softmax attention with its projections; see the [module](self).
@@ -152,53 +169,108 @@ pub struct MultiHeadAttention {
     to_v: Linear,
     // A list of one, since diffusers keeps a dropout beside it: its name is `to_out.0`.
     to_out: Vec<Linear>,
+    dropout: Dropout,
     heads: usize,
+    kv_heads: usize,
     #[module(skip)]
     precision: ScorePrecision,
+    #[module(skip)]
+    soft_cap: Option<f64>,
+    #[module(skip)]
+    rotary: Option<RotaryConfig>,
 }
 
 impl MultiHeadAttentionConfig {
     /// The layer with PyTorch's default initialisation on `device`.
+    ///
+    /// # Panics
+    ///
+    /// If the heads of keys do not divide those of queries, or the dropout is not in `0..1`.
     #[must_use]
     pub fn init(&self, device: &Device) -> MultiHeadAttention {
-        let inner = self.heads * self.head_dim;
-        let projection =
-            |width| LinearConfig::new(width, inner).with_bias(self.bias == ProjectionBias::All).init(device);
+        let kv_heads = self.kv_heads.unwrap_or(self.heads);
+        assert!(
+            kv_heads > 0 && self.heads.is_multiple_of(kv_heads),
+            "{kv_heads} heads of keys do not divide {} heads of queries",
+            self.heads
+        );
+        let projection = |width, heads| {
+            let bias = self.bias == ProjectionBias::All;
+            LinearConfig::new(width, heads * self.head_dim).with_bias(bias).init(device)
+        };
         let context = self.context_dim.unwrap_or(self.query_dim);
         MultiHeadAttention {
             norm_q: self.qk_norm.init(self.head_dim, self.eps, device),
             norm_k: self.qk_norm.init(self.head_dim, self.eps, device),
-            to_q: projection(self.query_dim),
-            to_k: projection(context),
-            to_v: projection(context),
-            to_out: vec![LinearConfig::new(inner, self.query_dim).init(device)],
+            to_q: projection(self.query_dim, self.heads),
+            to_k: projection(context, kv_heads),
+            to_v: projection(context, kv_heads),
+            to_out: vec![LinearConfig::new(self.heads * self.head_dim, self.query_dim).init(device)],
+            dropout: DropoutConfig::new(self.dropout).init(),
             heads: self.heads,
+            kv_heads,
             precision: self.precision,
+            soft_cap: self.soft_cap,
+            rotary: self.rotary.clone(),
         }
     }
 }
 
 impl MultiHeadAttention {
     /// `x` is `[batch, n, query_dim]`, `context` `[batch, m, context_dim]`, or `None` for self-attention; the result has
-    /// `x`'s shape.
+    /// `x`'s shape. With rotary positions, both sequences start at place 0.
     #[must_use]
     pub fn forward(&self, x: Tensor<3>, context: Option<Tensor<3>>, options: AttentionOptions) -> Tensor<3> {
         let context = context.unwrap_or_else(|| x.clone());
+        let [q, k, v] = self.project(x, context, 0);
+        self.attend(q, k, v, options)
+    }
+
+    /// Causal self-attention of the next n tokens, `[batch, n, query_dim]`, over those in `cache` and themselves, which are
+    /// added to it. Token by token, or many at a time: the results are those of one causal [`forward`](Self::forward).
+    ///
+    /// # Panics
+    ///
+    /// If the cache is another layer's.
+    #[must_use]
+    pub fn decode(&self, x: Tensor<3>, cache: &mut KeyValueCache) -> Tensor<3> {
+        let [q, k, v] = self.project(x.clone(), x, cache.seen());
+        let n = q.dims()[2];
+        let [k, v] = cache.append(k, v);
+        let keys = k.dims()[2];
+        // A single token sees all that is kept.
+        let mask = (n > 1).then(|| {
+            let reach = cache.window().unwrap_or(keys) as i64;
+            let mask = Mask::by_offset(n, keys, |offset| offset <= 0 && offset > -reach, &q.device());
+            mask.additive([1, 1, n, keys], q.dtype())
+        });
+        self.attend(q, k, v, AttentionOptions { mask, causality: Causality::None, scale: None })
+    }
+
+    /// Queries, keys and values in heads; the first tokens stand at place `first`.
+    fn project(&self, x: Tensor<3>, context: Tensor<3>, first: usize) -> [Tensor<4>; 3] {
         let q = split(self.to_q.forward(x), self.heads);
-        let k = split(self.to_k.forward(context.clone()), self.heads);
-        let v = split(self.to_v.forward(context), self.heads);
+        let k = split(self.to_k.forward(context.clone()), self.kv_heads);
+        let v = split(self.to_v.forward(context), self.kv_heads);
         let norm = |norm: &Option<HeadNorm>, x| match norm {
             Some(norm) => norm.forward(x),
             None => x,
         };
+        let (q, k) = (norm(&self.norm_q, q), norm(&self.norm_k, k));
+        let Some(rotary) = &self.rotary else { return [q, k, v] };
+        let turns = |x: &Tensor<4>| -> Rotary { rotary.from(first, x.dims()[2], x.dims()[3], &x.device()) };
+        [turns(&q).forward(q), turns(&k).forward(k), v]
+    }
+
+    fn attend(&self, q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, options: AttentionOptions) -> Tensor<3> {
         let dtype = q.dtype();
         let wide = |x: Tensor<4>| match self.precision {
             ScorePrecision::Same => x,
             ScorePrecision::F32 => x.cast(DType::F32),
         };
-        let (q, k) = (norm(&self.norm_q, q), norm(&self.norm_k, k));
         let options = AttentionOptions { mask: options.mask.map(wide), ..options };
-        let y = scaled_dot_product_attention(wide(q), wide(k), wide(v), options).cast(dtype);
+        let scores = Scores { cap: self.soft_cap, dropout: Some(&self.dropout) };
+        let y = grouped_query(wide(q), wide(k), wide(v), options, scores).cast(dtype);
         self.to_out.iter().fold(join(y), |y, layer| layer.forward(y))
     }
 }

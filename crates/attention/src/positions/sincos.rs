@@ -30,6 +30,21 @@ pub fn sincos(width: usize, positions: &[f32]) -> TensorData {
     TensorData::new(values, [positions.len(), width])
 }
 
+/// e(p) with sines and cosines in turn, `[sin(p w_0), cos(p w_0), sin(p w_1), ...]`: Vaswani et al.'s own order.
+///
+/// # Panics
+///
+/// If `width` is odd.
+#[must_use]
+pub fn interleaved_sincos(width: usize, positions: &[f32]) -> TensorData {
+    let halves: Vec<f32> = sincos(width, positions).iter().collect();
+    let half = width / 2;
+    let rows = halves.chunks(width.max(1));
+    let values: Vec<f32> =
+        rows.flat_map(|row| (0..half).flat_map(move |i| [row[i], row[half + i]])).collect();
+    TensorData::new(values, [positions.len(), width])
+}
+
 /// e(r, c) over a grid, `[rows, columns, width]`; each side spans the positions `0..base`.
 ///
 /// # Panics

@@ -83,14 +83,19 @@ pub struct RelativeBiasConfig {
     /// Distance from which on all is in one bucket.
     #[config(default = 128)]
     pub max_distance: usize,
+    /// Whether the future is hidden: then all buckets are the past's.
+    #[config(default = "Causality::None")]
+    pub causality: Causality,
 }
 
-/// The learned bias of every bucket and head, of attention that sees past and future.
+/// The learned bias of every bucket and head.
 #[derive(Module, Debug)]
 pub struct RelativeBias {
     /// `[buckets, heads]`.
     pub weight: Param<Tensor<2>>,
     max_distance: usize,
+    #[module(skip)]
+    causality: Causality,
 }
 
 impl RelativeBiasConfig {
@@ -102,7 +107,7 @@ impl RelativeBiasConfig {
     #[must_use]
     pub fn init(&self, device: &Device) -> RelativeBias {
         assert!(
-            RelativeBuckets::new(self.buckets, self.max_distance, Causality::None).is_some(),
+            RelativeBuckets::new(self.buckets, self.max_distance, self.causality).is_some(),
             "{} buckets do not reach to a distance of {}",
             self.buckets,
             self.max_distance
@@ -111,6 +116,7 @@ impl RelativeBiasConfig {
         RelativeBias {
             weight: initializer.init([self.buckets, self.heads], device),
             max_distance: self.max_distance,
+            causality: self.causality,
         }
     }
 }
@@ -125,7 +131,7 @@ impl RelativeBias {
     pub fn forward(&self, queries: usize, keys: usize) -> Tensor<4> {
         let weight = self.weight.val();
         let [count, heads] = weight.dims();
-        let buckets = RelativeBuckets::new(count, self.max_distance, Causality::None)
+        let buckets = RelativeBuckets::new(count, self.max_distance, self.causality)
             .expect("the config has been checked against its buckets");
         let table = Tensor::<2, Int>::from_data(buckets.table(queries, keys), &weight.device());
         let rows = weight.select(0, table.reshape([queries * keys]));

@@ -2,11 +2,12 @@
 
 use burn::backend::Dispatch;
 use burn::tensor::Tensor;
+use serde::{Deserialize, Serialize};
 
 use crate::{AttentionMask, FusedOps};
 
 /// Which keys a query may see.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Causality {
     /// All.
     #[default]
