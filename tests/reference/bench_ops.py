@@ -44,10 +44,27 @@ def attention(*shape):
     return lambda: F.scaled_dot_product_attention(q, k, v)
 
 
+def linear_attention(*shape):
+    q, k, v = (torch.randn(shape) for _ in range(3))
+
+    def step():
+        phi_q, phi_k = F.elu(q) + 1, F.elu(k) + 1
+        total = phi_q @ phi_k.sum(-2, keepdim=True).mT
+        return phi_q @ (phi_k.mT @ v) / total
+
+    return step
+
+
 def interpolate(mode):
     x = torch.randn(FEATURES)
     options = {} if mode == "nearest" else {"align_corners": False}
     return lambda: F.interpolate(x, scale_factor=2, mode=mode, **options)
+
+
+def copy():
+    source = torch.ones(ADAMW_TENSORS * ADAMW_EDGE**2)
+    target = torch.zeros_like(source)
+    return lambda: target.copy_(source)
 
 
 def adamw_step(**form):
@@ -79,9 +96,11 @@ def cases():
         "gelu [1,320,64,64]": (0, once, lambda: activation(F.gelu)),
         "attention n4096 h8 d40": (products(4096, 8, 40), 0, lambda: attention(1, 8, 4096, 40)),
         "attention n1024 h24 d64": (products(1024, 24, 64), 0, lambda: attention(1, 24, 1024, 64)),
+        "linear attention n16384 h8 d64": (4 * 16384 * 64 * 64 * 8, 0, lambda: linear_attention(1, 8, 16384, 64)),
         "interpolate nearest x2 [1,320,64,64]": (0, 2.5 * once, lambda: interpolate("nearest")),
         "interpolate bilinear x2 [1,320,64,64]": (0, 2.5 * once, lambda: interpolate("bilinear")),
         "interpolate bicubic x2 [1,320,64,64]": (0, 2.5 * once, lambda: interpolate("bicubic")),
+        "copy 25M": (0, 8 * ADAMW_TENSORS * ADAMW_EDGE**2, copy),
         "adamw_step 25M in 100 (torch: fused)": (0, adamw, lambda: adamw_step(fused=True)),
         "adamw_step 25M in 100 (torch: foreach)": (0, adamw, lambda: adamw_step(foreach=True)),
     }

@@ -111,16 +111,36 @@ impl JointAttention {
         options: AttentionOptions,
     ) -> (Tensor<3>, Option<Tensor<3>>) {
         let [n, m] = [x.dims()[1], context.dims()[1]];
-        let q = self.normed(self.to_q.forward(x.clone()), &self.norm_q);
-        let k = self.normed(self.to_k.forward(x.clone()), &self.norm_k);
-        let v = self.to_v.forward(x);
-        let added_q = self.normed(self.add_q_proj.forward(context.clone()), &self.norm_added_q);
-        let added_k = self.normed(self.add_k_proj.forward(context.clone()), &self.norm_added_k);
-        let added_v = self.add_v_proj.forward(context);
-        let both = |sample, context| Tensor::cat(vec![sample, context], 1);
-        let y = multi_head(both(q, added_q), both(k, added_k), both(v, added_v), self.heads, options);
+        let [q, k] = self.queries_and_keys(&x, &context);
+        let v = Tensor::cat(vec![self.to_v.forward(x), self.add_v_proj.forward(context)], 1);
+        let y = multi_head(q, k, v, self.heads, options);
         let context = self.to_add_out.as_ref().map(|layer| layer.forward(y.clone().narrow(1, n, m)));
         (self.to_out.iter().fold(y.narrow(1, 0, n), |y, layer| layer.forward(y)), context)
+    }
+
+    /// The largest absolute value of `q k^T / sqrt(head_dim)` over samples, heads and tokens, `[1]`: what a norm of queries and keys
+    /// keeps from growing (Dehghani et al. 2023, "Scaling Vision Transformers to 22 Billion Parameters").
+    ///
+    /// # Panics
+    ///
+    /// If the shapes do not fit together.
+    #[must_use]
+    pub fn largest_logit(&self, x: &Tensor<3>, context: &Tensor<3>) -> Tensor<1> {
+        let [q, k] = self.queries_and_keys(x, context).map(|tokens| {
+            let [batch, n, width] = tokens.dims();
+            tokens.reshape([batch, n, self.heads, width / self.heads]).swap_dims(1, 2)
+        });
+        let head_dim = q.dims()[3];
+        q.matmul(k.transpose()).abs().max() / (head_dim as f64).sqrt()
+    }
+
+    /// Queries and keys of sample and context in one row, `[batch, n + m, heads * head_dim]` each.
+    fn queries_and_keys(&self, x: &Tensor<3>, context: &Tensor<3>) -> [Tensor<3>; 2] {
+        let q = self.normed(self.to_q.forward(x.clone()), &self.norm_q);
+        let k = self.normed(self.to_k.forward(x.clone()), &self.norm_k);
+        let added_q = self.normed(self.add_q_proj.forward(context.clone()), &self.norm_added_q);
+        let added_k = self.normed(self.add_k_proj.forward(context.clone()), &self.norm_added_k);
+        [Tensor::cat(vec![q, added_q], 1), Tensor::cat(vec![k, added_k], 1)]
     }
 
     /// The norm of each head of `x`, `[batch, n, heads * head_dim]`.

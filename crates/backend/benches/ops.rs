@@ -13,7 +13,10 @@ use std::time::{Duration, Instant};
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Device, Tensor};
 use kiln_backend::noise::{self, NoiseKey};
-use kiln_backend::ops::{self, Activation, AdamWHyper, AttentionOptions, Interpolation, InterpolationMode};
+use kiln_backend::ops::{
+    self, Activation, AdamWHyper, AttentionOptions, FeatureFunction, Interpolation, InterpolationMode,
+};
+use rayon::prelude::*;
 use serde_json::json;
 
 /// A request times its case for at least this long…
@@ -107,6 +110,7 @@ fn cases() -> Vec<Case> {
         case("attention n1024 h24 d64", attention(1024.0, 24.0, 64.0), 0.0, |device| {
             self::attention([1, 24, 1024, 64], device)
         }),
+        case("linear attention n16384 h8 d64", 4.0 * 16_384.0 * 64.0 * 64.0 * 8.0, 0.0, linear_attention),
         case("interpolate nearest x2 [1,320,64,64]", 0.0, 2.5 * once, |device| {
             interpolate(InterpolationMode::Nearest, device)
         }),
@@ -116,6 +120,7 @@ fn cases() -> Vec<Case> {
         case("interpolate bicubic x2 [1,320,64,64]", 0.0, 2.5 * once, |device| {
             interpolate(InterpolationMode::Bicubic, device)
         }),
+        case("copy 25M", 0.0, 8.0 * (ADAMW_TENSORS * ADAMW_EDGE * ADAMW_EDGE) as f64, copy),
         case("adamw_step 25M in 100 (torch: fused)", 0.0, adamw, adamw_step),
         case("adamw_step 25M in 100 (torch: foreach)", 0.0, adamw, adamw_step),
     ]
@@ -176,10 +181,28 @@ fn attention(shape: [usize; 4], device: &Device) -> Operation {
     })
 }
 
+fn linear_attention(device: &Device) -> Operation {
+    let [q, k, v] = [0, 1, 2].map(|stream| normal([1, 8, 16_384, 64], stream, device));
+    Box::new(move || {
+        let function = FeatureFunction::EluPlusOne;
+        drop(ops::linear_attention(q.clone(), k.clone(), v.clone(), function, 1e-12));
+    })
+}
+
 fn interpolate(mode: InterpolationMode, device: &Device) -> Operation {
     let x = normal(FEATURES, 0, device);
     let size = [2 * FEATURES[2], 2 * FEATURES[3]];
     Box::new(move || drop(ops::interpolate(x.clone(), size, Interpolation::from(mode))))
+}
+
+/// Host memory, whatever the device: what the bytes of other cases are to be compared with.
+fn copy(_: &Device) -> Operation {
+    let from = vec![1.0_f32; ADAMW_TENSORS * ADAMW_EDGE * ADAMW_EDGE];
+    let mut to = vec![0.0_f32; from.len()];
+    Box::new(move || {
+        let pieces = to.par_chunks_mut(1 << 18).zip(from.par_chunks(1 << 18));
+        pieces.for_each(|(to, from)| to.copy_from_slice(from));
+    })
 }
 
 fn adamw_step(device: &Device) -> Operation {

@@ -5,10 +5,10 @@ use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Backend};
+use burn::backend::{Autodiff, AutodiffBackend, Backend};
 use burn::tensor::ops::ConvOptions;
 
-use crate::ops::{Activation, Causality, Taps};
+use crate::ops::{Activation, Causality, FeatureFunction, Taps};
 use crate::{AttentionMask, Bias, FusedOps, composed};
 
 impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
@@ -66,6 +66,21 @@ impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
                 prep.finish(B::scaled_dot_product_attention(q, k, v, mask, causality, scale))
             }
         }
+    }
+
+    fn linear_attention(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        function: FeatureFunction,
+        floor: f64,
+    ) -> FloatTensor<Self> {
+        // Where a gradient is wanted, the composed form, whose products Burn differentiates.
+        if [&query, &key, &value].into_iter().any(is_tracked::<B, C>) {
+            return composed::linear_attention::forward::<Self>(query, key, value, function, floor);
+        }
+        let [query, key, value] = [query, key, value].map(|x| x.into_primitive());
+        <Self as AutodiffBackend>::from_inner(B::linear_attention(query, key, value, function, floor))
     }
 
     fn convolve(

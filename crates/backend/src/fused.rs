@@ -11,7 +11,7 @@ use burn::backend::{Backend, ExtensionType, backend_extension};
 use burn::tensor::ops::ConvOptions;
 
 use crate::composed;
-use crate::ops::{Activation, AdamWHyper, Causality, Taps};
+use crate::ops::{Activation, AdamWHyper, Causality, FeatureFunction, Taps};
 
 /// What is added to attention's scores before the softmax.
 #[derive(ExtensionType, Debug, Clone)]
@@ -112,6 +112,18 @@ pub trait FusedOps: Backend {
         scale: f64,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         composed::attention::backward::<Self>(query, key, value, mask, grad, causality, scale)
+    }
+
+    /// See [`ops::linear_attention`](crate::ops::linear_attention).
+    #[fusion(default)]
+    fn linear_attention(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        function: FeatureFunction,
+        floor: f64,
+    ) -> FloatTensor<Self> {
+        composed::linear_attention::forward::<Self>(query, key, value, function, floor)
     }
 
     /// See [`ops::conv2d`](crate::ops::conv2d).

@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use super::causal::{CausalForm, LinearState, causal_linear_attention};
 use super::feature_maps::{FeatureMap, Features};
 use super::learned_features::{LearnedFeatures, LearnedFeaturesConfig};
-use super::linear_attention;
 use super::random_features::{RandomFeatures, RandomFeaturesConfig};
+use super::{linear_attention, mapped_linear_attention};
 use crate::softmax::{join, split};
 
 /// Where the features of a [`LinearAttention`] come from.
@@ -128,7 +128,12 @@ impl LinearAttention {
             context.is_none() || self.causality == Causality::None,
             "a context has no past: causal linear attention is over the sequence itself"
         );
-        let (features, value) = self.project(x.clone(), context.unwrap_or(x), 0);
+        let context = context.unwrap_or_else(|| x.clone());
+        if let (LinearKernel::Map(map), Causality::None, None) = (self.kernel, self.causality, &visible) {
+            let [q, k, v] = self.heads(x, context);
+            return self.to_out.forward(join(mapped_linear_attention(q, k, v, map)));
+        }
+        let (features, value) = self.project(x, context, 0);
         let features = match visible {
             Some(visible) => features.with_visible_keys(visible),
             None => features,
@@ -164,10 +169,14 @@ impl LinearAttention {
         Self { random: self.random.map(|random| random.redrawn(key)), ..self }
     }
 
-    fn project(&self, x: Tensor<3>, context: Tensor<3>, first: usize) -> (Features, Tensor<4>) {
+    fn heads(&self, x: Tensor<3>, context: Tensor<3>) -> [Tensor<4>; 3] {
         let q = split(self.to_q.forward(x), self.heads);
         let k = split(self.to_k.forward(context.clone()), self.heads);
-        let v = split(self.to_v.forward(context), self.heads);
+        [q, k, split(self.to_v.forward(context), self.heads)]
+    }
+
+    fn project(&self, x: Tensor<3>, context: Tensor<3>, first: usize) -> (Features, Tensor<4>) {
+        let [q, k, v] = self.heads(x, context);
         let features = match (self.kernel, &self.random, &self.learned) {
             (LinearKernel::Map(map), ..) => map.features(q, k, first, self.causality),
             (_, Some(random), _) => random.features(q, k, self.causality),

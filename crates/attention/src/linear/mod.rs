@@ -18,6 +18,9 @@ pub mod learned_features;
 pub mod random_features;
 
 use burn::tensor::{DType, Int, Tensor};
+use kiln_backend::ops::{self, Causality, FeatureFunction};
+
+use feature_maps::FLOOR;
 
 pub use causal::{CausalForm, LinearState, LinearStateRecord, causal_linear_attention};
 pub use feature_maps::{FeatureMap, Features, Normaliser};
@@ -35,16 +38,41 @@ pub use random_features::{RandomFeatures, RandomFeaturesConfig};
 pub fn linear_attention(features: Features, value: Tensor<4>) -> Tensor<4> {
     let dtype = value.dtype();
     let Features { query, key, normaliser } = features;
-    let total = key.clone().sum_dim(2).swap_dims(2, 3);
-    let sums = key.swap_dims(2, 3).matmul(value.cast(DType::F32));
+    let value = value.cast(DType::F32);
     let y = match normaliser {
         Normaliser::Total { floor } => {
-            let total = query.clone().matmul(total).clamp_min(floor);
-            query.matmul(sums) / total
+            ops::linear_attention(query, key, value, FeatureFunction::Identity, floor)
         }
-        Normaliser::PerFeature => query.matmul(sums / total.clamp_min(f32::MIN_POSITIVE)),
+        Normaliser::PerFeature => {
+            let total = key.clone().sum_dim(2).swap_dims(2, 3).clamp_min(f32::MIN_POSITIVE);
+            query.matmul(key.swap_dims(2, 3).matmul(value) / total)
+        }
     };
     y.cast(dtype)
+}
+
+/// [`linear_attention`] of every query over all keys with the features of `map`; where features go channel by channel, they
+/// are made on the way and not kept. Shapes as there, the result in `value`'s type.
+///
+/// # Panics
+///
+/// If the shapes do not fit together, or a cosine's sequence is longer than its M.
+#[must_use]
+pub fn mapped_linear_attention(
+    query: Tensor<4>,
+    key: Tensor<4>,
+    value: Tensor<4>,
+    map: FeatureMap,
+) -> Tensor<4> {
+    let function = match map {
+        FeatureMap::EluPlusOne => FeatureFunction::EluPlusOne,
+        FeatureMap::Relu => FeatureFunction::Relu,
+        FeatureMap::SquaredRelu => FeatureFunction::SquaredRelu,
+        _ => return linear_attention(map.features(query, key, 0, Causality::None), value),
+    };
+    let dtype = value.dtype();
+    let [query, key, value] = [query, key, value].map(|x| x.cast(DType::F32));
+    ops::linear_attention(query, key, value, function, FLOOR).cast(dtype)
 }
 
 /// The same with the matrix of all similarities, O(n m): the definition that the others are held to.

@@ -4,7 +4,7 @@ use burn::tensor::{Device, Int, Tensor};
 use kiln_attention::linear::{
     CausalForm, FeatureMap, Features, LearnedFeaturesConfig, LinearAttentionConfig, LinearKernel,
     LinearState, LinearStateRecord, RandomFeaturesConfig, causal_linear_attention, linear_attention,
-    quadratic_linear_attention,
+    mapped_linear_attention, quadratic_linear_attention,
 };
 use kiln_attention::{AttentionOptions, Causality};
 use kiln_backend::noise::NoiseKey;
@@ -51,6 +51,8 @@ fn numbers_are_those_of_the_definition(#[case] name: &str, #[case] map: FeatureM
         let what = format!("{name} on {backend}");
         assert_close(&what, linear_attention(features(), v.clone()), expected.clone(), TOLERANCE);
         assert_close(&what, quadratic_linear_attention(features(), v.clone()), expected, TOLERANCE);
+        let found = mapped_linear_attention(q.clone(), k.clone(), v.clone(), map);
+        assert_close(&what, found, golden.tensor(&format!("linear.{name}.all"), &device), TOLERANCE);
         let expected: Tensor<4> = golden.tensor(&format!("linear.{name}.causal"), &device);
         for form in [CausalForm::Quadratic, CausalForm::Chunked(4), CausalForm::Recurrent] {
             let features = map.features(q.clone(), k.clone(), 0, Causality::Causal);

@@ -6,4 +6,5 @@ pub mod adamw;
 pub mod attention;
 pub mod conv;
 pub mod group_norm;
+pub mod linear_attention;
 pub mod resample;

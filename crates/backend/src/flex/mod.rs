@@ -7,6 +7,7 @@ mod attention;
 mod conv;
 mod gemm;
 mod group_norm;
+mod linear_attention;
 mod math;
 mod resample;
 
@@ -15,7 +16,7 @@ use burn::backend::{Flex, TensorMetadata};
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{DType, TensorData};
 
-use crate::ops::{Activation, AdamWHyper, Causality, Taps};
+use crate::ops::{Activation, AdamWHyper, Causality, FeatureFunction, Taps};
 use crate::{AttentionMask, Bias, FusedOps, composed};
 
 type FlexTensor = FloatTensor<Flex>;
@@ -90,6 +91,19 @@ impl FusedOps for Flex {
         match all_f32([&query, &key, &value, &grad]) && mask_is_f32(&mask) {
             true => attention::backward(query, key, value, mask, grad, causality, scale),
             false => composed::attention::backward::<Self>(query, key, value, mask, grad, causality, scale),
+        }
+    }
+
+    fn linear_attention(
+        query: FlexTensor,
+        key: FlexTensor,
+        value: FlexTensor,
+        function: FeatureFunction,
+        floor: f64,
+    ) -> FlexTensor {
+        match all_f32([&query, &key, &value]) {
+            true => linear_attention::forward(query, key, value, function, floor),
+            false => composed::linear_attention::forward::<Self>(query, key, value, function, floor),
         }
     }
 

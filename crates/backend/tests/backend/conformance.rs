@@ -5,8 +5,8 @@ use burn::backend::Dispatch;
 use burn::tensor::{Device, Tensor, TensorData, ops::ConvOptions};
 use kiln_backend::noise::{self, NoiseKey};
 use kiln_backend::ops::{
-    self, Activation, AdamWHyper, AlignCorners, AttentionOptions, Causality, Decay, Interpolation,
-    InterpolationMode, Objective, Taps,
+    self, Activation, AdamWHyper, AlignCorners, AttentionOptions, Causality, Decay, FeatureFunction,
+    Interpolation, InterpolationMode, Objective, Taps,
 };
 use kiln_backend::{AttentionMask, Bias, composed, testing};
 use rstest::rstest;
@@ -183,6 +183,65 @@ fn attention(
 }
 
 #[apply(every_backend)]
+fn linear_attention(
+    backend: &str,
+    #[values(
+        FeatureFunction::Identity,
+        FeatureFunction::EluPlusOne,
+        FeatureFunction::Relu,
+        FeatureFunction::SquaredRelu
+    )]
+    function: FeatureFunction,
+) {
+    let Some(device) = testing::device(backend) else { return };
+    // The last one takes several tasks of several blocks each.
+    for [b, h, n, m, d, e] in
+        [[2, 3, 5, 7, 4, 6], [1, 1, 1, 1, 3, 5], [1, 2, 300, 270, 18, 8], [1, 1, 2, 4200, 5, 4]]
+    {
+        // Features are not negative, and away from the kink of max(x, 0) gradients are the same.
+        let inputs = [
+            normal([b, h, n, d], 1, &device).abs() + 0.1,
+            normal([b, h, m, d], 2, &device).abs() + 0.1,
+            normal([b, h, m, e], 3, &device),
+        ];
+        assert_conforms(
+            &inputs,
+            2e-5,
+            |x| ops::linear_attention(x[0].clone(), x[1].clone(), x[2].clone(), function, 1e-12),
+            |x| {
+                let [q, k, v] = [0, 1, 2].map(|i| x[i].clone().into_dispatch());
+                Tensor::from_dispatch(composed::linear_attention::forward::<Dispatch>(
+                    q, k, v, function, 1e-12,
+                ))
+            },
+        );
+    }
+}
+
+/// Below 0 too, without gradients.
+#[apply(every_backend)]
+fn features_of_any_sign(backend: &str) {
+    let Some(device) = testing::device(backend) else { return };
+    let [q, k, v] = [1, 2, 3].map(|i| normal([1, 2, 40, 8], i, &device) * 3.0);
+    for function in [FeatureFunction::EluPlusOne, FeatureFunction::Relu, FeatureFunction::SquaredRelu] {
+        let found = ops::linear_attention(q.clone(), k.clone(), v.clone(), function, 1e-12);
+        let [q, k, v] = [&q, &k, &v].map(|x| x.clone().into_dispatch());
+        let expected: Tensor<4> =
+            Tensor::from_dispatch(composed::linear_attention::forward::<Dispatch>(q, k, v, function, 1e-12));
+        assert_close("features", &found.into_data(), &expected.into_data(), 2e-5);
+    }
+}
+
+#[apply(every_backend)]
+fn a_query_that_nothing_is_similar_to_gets_zeros(backend: &str) {
+    let Some(device) = testing::device(backend) else { return };
+    let [k, v] = [2, 3].map(|i| normal([1, 1, 4, 6], i, &device));
+    let q = normal([1, 1, 3, 6], 1, &device).abs().neg();
+    let out = ops::linear_attention(q.clone(), k, v, FeatureFunction::Relu, 1e-12);
+    assert_close("rows", &out.into_data(), &q.zeros_like().into_data(), 0.0);
+}
+
+#[apply(every_backend)]
 fn a_query_without_keys_gets_zeros(backend: &str) {
     let Some(device) = testing::device(backend) else { return };
     let [q, k, v] = [1, 2, 3].map(|i| normal([1, 1, 2, 4], i, &device));
@@ -309,7 +368,8 @@ fn interpolation(
 #[apply(every_backend)]
 fn adamw_step(backend: &str) {
     let Some(device) = testing::device(backend) else { return };
-    let shape = [3, 5, 41, 29];
+    // Long enough for several threads, each with several pieces and the last one short.
+    let shape = [3, 5, 83, 89];
     let [param, grad, m] = [1, 2, 3].map(|i| normal(shape, i, &device));
     let [v, w] = [4, 5].map(|i| normal(shape, i, &device).square());
     let decays = [Decay::Decoupled, Decay::Cautious, Decay::Coupled];
