@@ -2,28 +2,63 @@
 //!
 //! | | what it computes | parameters to learn |
 //! |---|---|---|
-//! | [`Upsample`] | nearest, bilinear or bicubic interpolation (PyTorch's `Upsample`) | none |
-//! | [`nearest`] | pixels repeated, to any size | none |
-//! | [`upfirdn`] | zeros between pixels, a filter, every n-th pixel | none |
-//! | [`fir_upsample`], [`fir_downsample`] | the two halves of it, as StyleGAN and score SDE have them | none |
+//! | [`Upsample`] | nearest, nearest-exact, linear to trilinear, bicubic, Lanczos (PyTorch's `Upsample`) | none |
+//! | [`nearest`], [`nearest_unpool`] | pixels repeated | none |
+//! | [`PixelShuffle`], [`PixelUnshuffle`] | channels become pixels, and back | none |
+//! | [`MaxUnpool1d`], [`MaxUnpool2d`], [`MaxUnpool3d`], [`bed_of_nails`] | pixels with zeros between | none |
+//! | [`ConvTranspose1d`], [`ConvTranspose2d`], [`ConvTranspose3d`], [`bilinear_transposed`] | the adjoint of a convolution | its kernel |
+//! | [`ResizeConvolution`] | interpolation, then a convolution | its kernel |
+//! | [`icnr_convolution`], [`icnr`] | a start for pixel shuffle without a checkerboard | its kernel |
+//! | [`Carafe`] | neighbours weighed by what the picture shows | two convolutions |
+//! | [`DySample`] | bilinear, at places that are learned | one convolution |
+//! | [`upfirdn`], [`fir_upsample`], [`fir_downsample`] | zeros between pixels, a filter, every n-th pixel | none |
+//! | [`Espcn`], [`SrVgg`], [`Dat`] | super-resolution | networks |
+//! | [`Fcn`], [`SegmentationUNet`] | labels of pixels | networks |
 //!
-//! Every one is a linear map along each axis and runs as such, through the backend's `resample`; so every one has a
-//! gradient, the transposed map, on every backend.
+//! What is a linear map along each axis runs as such, through the backend's `resample`. Everything has a gradient on every
+//! backend.
 //!
 //! ```
 //! use burn::tensor::{Device, Tensor};
-//! use kiln_backend::ops::InterpolationMode;
-//! use kiln_upsampling::{BINOMIAL, Target, Upsample, fir_downsample};
+//! use kiln_upsampling::{BINOMIAL, Mode, Target, Upsample, fir_downsample};
 //!
 //! let device = Device::flex();
 //! let picture = Tensor::<4>::ones([1, 3, 8, 6], &device);
-//! let larger = Upsample::new(Target::Factor([2, 2]), InterpolationMode::Bicubic).forward(picture);
+//! let larger = Upsample::new(Target::Factor([2.0, 2.0]), Mode::Bicubic).forward(picture);
 //! assert_eq!(larger.dims(), [1, 3, 16, 12]);
 //! assert_eq!(fir_downsample(larger, &BINOMIAL, 2).dims(), [1, 3, 8, 6]);
 //! ```
 
+mod axis;
+mod carafe;
+mod convolution;
+mod dysample;
 mod fir;
 mod interpolation;
+mod networks;
+mod resize_convolution;
+mod tiles;
+mod transposed;
+mod unpooling;
+pub mod weights;
 
+pub use burn::nn::conv::{
+    ConvTranspose1d, ConvTranspose1dConfig, ConvTranspose2d, ConvTranspose2dConfig, ConvTranspose3d,
+    ConvTranspose3dConfig,
+};
+pub use burn::nn::{PixelShuffle, PixelShuffleConfig, PixelUnshuffle, PixelUnshuffleConfig};
+pub use carafe::{Carafe, CarafeConfig};
+pub use dysample::{DySample, DySampleConfig};
 pub use fir::{BINOMIAL, Edges, Rates, fir_downsample, fir_upsample, fir_upsample_to, upfirdn};
-pub use interpolation::{Target, Upsample, nearest};
+pub use interpolation::{
+    Antialias, Mode, Target, Upsample, nearest, upsampling_bilinear_2d, upsampling_nearest_2d,
+};
+pub use kiln_backend::ops::AlignCorners;
+pub use networks::{
+    Dat, DatConfig, Espcn, EspcnConfig, Fcn, FcnConfig, FcnStride, Reconstruction, ResidualConvolution,
+    SegmentationUNet, SegmentationUNetConfig, SrVgg, SrVggActivation, SrVggConfig,
+};
+pub use resize_convolution::ResizeConvolution;
+pub use tiles::{Next, Tiles, TilesError, enlarge};
+pub use transposed::{bilinear_transposed, icnr, icnr_convolution};
+pub use unpooling::{MaxUnpool, MaxUnpool1d, MaxUnpool2d, MaxUnpool3d, bed_of_nails, nearest_unpool};

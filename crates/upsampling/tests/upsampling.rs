@@ -4,3 +4,7 @@
 mod golden;
 #[path = "upsampling/laws.rs"]
 mod laws;
+#[path = "upsampling/layers.rs"]
+mod layers;
+#[path = "upsampling/networks.rs"]
+mod networks;

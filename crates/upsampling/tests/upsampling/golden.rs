@@ -3,18 +3,18 @@
 use std::path::Path;
 
 use burn::tensor::{Tensor, TensorData};
-use kiln_backend::ops::{AlignCorners, Interpolation, InterpolationMode};
 use kiln_backend::testing;
 use kiln_checkpoint::Checkpoint;
 use kiln_upsampling::{
-    BINOMIAL, Edges, Rates, Target, Upsample, fir_downsample, fir_upsample, nearest, upfirdn,
+    AlignCorners, BINOMIAL, Edges, Mode, Rates, Target, Upsample, fir_downsample, fir_upsample, nearest,
+    upfirdn,
 };
 use rstest::rstest;
 
 const LOPSIDED: [f64; 5] = [1.0, 4.0, -2.0, 0.5, 3.0];
 
 #[track_caller]
-fn assert_close(what: &str, found: &TensorData, expected: &TensorData) {
+pub fn assert_close(what: &str, found: &TensorData, expected: &TensorData) {
     assert_eq!(found.shape(), expected.shape(), "{what}");
     let largest = expected.iter::<f32>().fold(0.0_f32, |largest, value| largest.max(value.abs()));
     for (found, expected) in found.iter::<f32>().zip(expected.iter::<f32>()) {
@@ -22,18 +22,18 @@ fn assert_close(what: &str, found: &TensorData, expected: &TensorData) {
     }
 }
 
-fn resize(target: Target, mode: InterpolationMode, align_corners: AlignCorners, x: Tensor<4>) -> Tensor<4> {
-    Upsample::new(target, Interpolation { mode, align_corners }).forward(x)
+fn resize(target: Target, mode: Mode, corners: AlignCorners, x: Tensor<4>) -> Tensor<4> {
+    Upsample::new(target, mode).with_align_corners(corners).forward(x)
 }
 
 #[rstest]
 #[case::nearest_size("nearest_size", |x| nearest(x, [8, 9]))]
 #[case::bilinear_factor("bilinear_factor",
-    |x| resize(Target::Factor([2, 3]), InterpolationMode::Bilinear, AlignCorners::No, x))]
+    |x| resize(Target::Factor([2.0, 3.0]), Mode::Bilinear, AlignCorners::No, x))]
 #[case::bilinear_corners("bilinear_corners",
-    |x| resize(Target::Size([7, 3]), InterpolationMode::Bilinear, AlignCorners::Yes, x))]
+    |x| resize(Target::Size([7, 3]), Mode::Bilinear, AlignCorners::Yes, x))]
 #[case::bicubic_factor("bicubic_factor",
-    |x| resize(Target::Factor([2, 2]), InterpolationMode::Bicubic, AlignCorners::No, x))]
+    |x| resize(Target::Factor([2.0, 2.0]), Mode::Bicubic, AlignCorners::No, x))]
 #[case::fir_up("fir_up", |x| fir_upsample(x, &BINOMIAL, 2))]
 #[case::fir_up_3_lopsided("fir_up_3_lopsided", |x| fir_upsample(x, &LOPSIDED, 3))]
 #[case::fir_down("fir_down", |x| fir_downsample(x, &BINOMIAL, 2))]

@@ -2,10 +2,10 @@
 
 use burn::tensor::{Device, Tensor};
 use kiln_backend::noise::{NoiseKey, normal};
-use kiln_backend::ops::InterpolationMode;
 use kiln_backend::testing;
 use kiln_upsampling::{
-    BINOMIAL, Edges, Rates, Target, Upsample, fir_downsample, fir_upsample, fir_upsample_to, nearest, upfirdn,
+    BINOMIAL, Edges, Mode, Rates, Target, Upsample, fir_downsample, fir_upsample, fir_upsample_to, nearest,
+    upfirdn,
 };
 use proptest::prelude::*;
 use rstest::rstest;
@@ -28,8 +28,8 @@ fn linear_map(kind: u8, factor: usize, kernel: &[f64], x: Tensor<4>) -> Tensor<4
         0 => fir_upsample(x, kernel, factor),
         1 => fir_downsample(x, kernel, factor),
         2 => nearest(x, [height * 2 + 1, width + factor]),
-        3 => Upsample::new(Target::Factor([factor, 2]), InterpolationMode::Bilinear).forward(x),
-        4 => Upsample::new(Target::Size([height + 3, width * factor]), InterpolationMode::Bicubic).forward(x),
+        3 => Upsample::new(Target::Factor([factor as f64, 2.0]), Mode::Bilinear).forward(x),
+        4 => Upsample::new(Target::Size([height + 3, width * factor]), Mode::Bicubic).forward(x),
         _ => upfirdn(x, kernel, Rates { up: factor, down: 2 }, Edges { before: 3, after: 2 }),
     }
 }
