@@ -2,6 +2,7 @@
 //! shared.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{CHUNK, FlexTensor, contiguous, owned, values, vectorised};
 use crate::ops::{AdamWHyper, Decay};
@@ -16,13 +17,17 @@ pub(super) fn step(
     let grad = contiguous(grad);
     let [mut param, mut first, mut second] = [param, first_moment, second_moment].map(owned);
     let numbers = Numbers::of(hyper);
-    let chunks = param
+    let span = span_of(values(&grad).len());
+    let spans = param
         .storage_mut::<f32>()
-        .chunks_mut(CHUNK)
-        .zip(first.storage_mut::<f32>().chunks_mut(CHUNK))
-        .zip(second.storage_mut::<f32>().chunks_mut(CHUNK))
-        .zip(values(&grad).chunks(CHUNK));
-    shared_out(chunks, |(((p, m), v), g)| match hyper.decay {
+        .chunks_mut(span)
+        .zip(first.storage_mut::<f32>().chunks_mut(span))
+        .zip(second.storage_mut::<f32>().chunks_mut(span))
+        .zip(values(&grad).chunks(span))
+        .map(|(((p, m), v), g)| {
+            p.chunks_mut(CHUNK).zip(m.chunks_mut(CHUNK)).zip(v.chunks_mut(CHUNK)).zip(g.chunks(CHUNK))
+        });
+    shared_out(spans, |(((p, m), v), g)| match hyper.decay {
         Decay::Cautious => vectorised(
             #[inline(always)]
             move || {
@@ -57,14 +62,19 @@ pub(super) fn amsgrad_step(
     let [mut param, mut first, mut second, mut largest] =
         [param, first_moment, second_moment, largest].map(owned);
     let numbers = Numbers::of(hyper);
-    let chunks = param
+    let span = span_of(values(&grad).len());
+    let spans = param
         .storage_mut::<f32>()
-        .chunks_mut(CHUNK)
-        .zip(first.storage_mut::<f32>().chunks_mut(CHUNK))
-        .zip(second.storage_mut::<f32>().chunks_mut(CHUNK))
-        .zip(largest.storage_mut::<f32>().chunks_mut(CHUNK))
-        .zip(values(&grad).chunks(CHUNK));
-    shared_out(chunks, |((((p, m), v), w), g)| match hyper.decay {
+        .chunks_mut(span)
+        .zip(first.storage_mut::<f32>().chunks_mut(span))
+        .zip(second.storage_mut::<f32>().chunks_mut(span))
+        .zip(largest.storage_mut::<f32>().chunks_mut(span))
+        .zip(values(&grad).chunks(span))
+        .map(|((((p, m), v), w), g)| {
+            let moments = m.chunks_mut(CHUNK).zip(v.chunks_mut(CHUNK)).zip(w.chunks_mut(CHUNK));
+            p.chunks_mut(CHUNK).zip(moments).zip(g.chunks(CHUNK))
+        });
+    shared_out(spans, |((p, ((m, v), w)), g)| match hyper.decay {
         Decay::Cautious => vectorised(
             #[inline(always)]
             move || {
@@ -147,20 +157,48 @@ impl Numbers {
     }
 }
 
-/// Does `work` for each item, on this thread and on those of the pool. A training step does this a hundred times in a row:
-/// this thread works too, where a parallel iterator would put it to sleep and have it woken each time.
-fn shared_out<T: Send>(items: impl Iterator<Item = T> + Send, work: impl Fn(T) + Sync) {
-    let items = Mutex::new(items);
-    let next = || items.lock().ok().and_then(|mut items| items.next());
-    let drain = || {
-        while let Some(item) = next() {
-            work(item);
+/// How many values in a row are one thread's: whole chunks.
+fn span_of(length: usize) -> usize {
+    length.div_ceil(rayon::current_num_threads()).next_multiple_of(CHUNK).max(CHUNK)
+}
+
+/// Turns of waiting in a loop, some tenth of a millisecond: as long as a chunk may take.
+const SPINS: usize = 1 << 13;
+
+/// Does `work` for each chunk of each span, on this thread and on those of the pool.
+///
+/// A thread goes through its own span from the front, since memory is read ahead only of whoever goes straight on. Then it
+/// takes from the backs of the others' spans, so that a thread that comes late holds up nobody. A training step does this a
+/// hundred times in a row: so this thread works too, and waits awake for the last chunks, where a parallel iterator would
+/// put it to sleep and have it woken each time.
+fn shared_out<T, S>(spans: impl Iterator<Item = S>, work: impl Fn(T) + Sync)
+where
+    S: DoubleEndedIterator<Item = T> + ExactSizeIterator + Send,
+{
+    let spans: Vec<S> = spans.collect();
+    let chunks: usize = spans.iter().map(ExactSizeIterator::len).sum();
+    let spans: Vec<Mutex<S>> = spans.into_iter().map(Mutex::new).collect();
+    let done = AtomicUsize::new(0);
+    let drain = |own: usize| {
+        let front = || spans[own].lock().ok()?.next();
+        let others = || (1..spans.len()).map(|i| &spans[(own + i) % spans.len()]);
+        let back = || others().find_map(|span| span.lock().ok()?.next_back());
+        while let Some(chunk) = front().or_else(back) {
+            work(chunk);
+            done.fetch_add(1, Ordering::Release);
         }
     };
+    let drain = &drain;
     rayon::in_place_scope(|scope| {
-        for _ in 1..rayon::current_num_threads() {
-            scope.spawn(|_| drain());
+        for own in 1..spans.len() {
+            scope.spawn(move |_| drain(own));
         }
-        drain();
+        drain(0);
+        for _ in 0..SPINS {
+            if done.load(Ordering::Acquire) == chunks {
+                break;
+            }
+            std::hint::spin_loop();
+        }
     });
 }

@@ -122,7 +122,9 @@ fn contours(canvas: &mut Canvas, window: &Window, form: &QuadraticForm, analysis
         .fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), (h, _)| (least.min(*h), most.max(*h)));
     let spacing = if most > least { nice((most - least) / CONTOURS) } else { 1.0 };
     for (i, (h, slope)) in heights.into_iter().enumerate() {
-        let share = if most > least { (h - least) / (most - least) } else { 0.0 };
+        // One colour from a contour to the next.
+        let band = ((h / spacing).floor() + 0.5) * spacing;
+        let share = if most > least { ((band - least) / (most - least)).clamp(0.0, 1.0) } else { 0.0 };
         let at = (LEFT + i % FIELD, MARGIN + i / FIELD);
         canvas.blend(at, mix(DEEP, WHITE, 0.15 + 0.85 * share), 1.0);
         let off = (h / spacing - (h / spacing).round()).abs() * spacing;

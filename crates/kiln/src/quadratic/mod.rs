@@ -45,7 +45,6 @@ pub fn run(options: &Quadratic) -> Result<()> {
             max_steps: Some(options.steps as usize),
             start: Some(start),
             record: Record::Path,
-            ..Options::default()
         };
         let right = form.right_side();
         paths.push(("steepest descent", steepest_descent(&form, &right, &asked)?));

@@ -3,7 +3,7 @@
 use burn::config::Config;
 use burn::module::Param;
 use burn::optim::{GradientsParams, ModuleOptimizer};
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor, TensorData};
 use kiln_optim::{AdamWConfig, NamedOptimizer};
 
 use crate::golden::{Net, Point, distance_in_millionths, row, slice, tensor, values};
@@ -89,8 +89,15 @@ fn burns_module_optimizer_makes_the_same_steps() {
         burns = module.step(0.01, burns, gradients);
     }
     assert_eq!(ours.values(), burns.values());
-    // Burn's own record of the state: three parameters, two moments each.
+    // Burn's own record of the state: three parameters, two moments each. As its Learner saves it, and loads it again.
     assert_eq!(module.to_record().len(), 6);
+    let mut resumed = config.init().from_bytes(module.into_bytes().unwrap()).unwrap();
+    let (one, other) = (burns.gradients(), burns.gradients());
+    let on = module.step(0.01, burns.clone(), one);
+    assert_eq!(resumed.step(0.01, burns.clone(), other).values(), on.values());
+    let gradients = burns.gradients();
+    let afresh = config.init().step(0.01, burns, gradients);
+    assert_ne!(afresh.values(), on.values(), "a state makes a difference");
 }
 
 #[test]
@@ -125,4 +132,31 @@ fn the_gradient_checkpointing_of_a_parameter_survives_a_step() {
 fn a_configuration_survives_its_json() {
     let config = AdamWConfig::new().with_beta2(0.95).with_weight_decay(0.0);
     assert_eq!(AdamWConfig::load_binary(config.to_string().as_bytes()).unwrap(), config);
+}
+
+/// The weights stay where they are in memory, unless someone else holds them: then those stay as they were.
+#[test]
+fn a_step_is_in_place_where_nobody_else_holds_the_tensor() {
+    let device = Device::flex();
+    let place = |point: Point| point.p.into_value().into_data().as_bytes().as_ptr();
+    let step = |point: Point| {
+        let mut optimizer = NamedOptimizer::new(AdamWConfig::new().build());
+        (0..3).fold(point, |point, _| {
+            let mut gradients = GradientsParams::new();
+            gradients.register(point.p.id, Tensor::<1>::ones([50_000], &device));
+            optimizer.step(0.1, point, gradients)
+        })
+    };
+    let start = || {
+        let data = TensorData::new(vec![1.0_f32; 50_000], [50_000]);
+        let place = data.as_bytes().as_ptr();
+        (place, Point { p: Param::from_tensor(Tensor::from_data(data, &device)) })
+    };
+    let (before, point) = start();
+    assert_eq!(place(step(point)), before);
+
+    let (before, point) = start();
+    let other = point.clone();
+    assert_ne!(place(step(point)), before);
+    assert!(values(&other.p.val()).iter().all(|&p| p == 1.0));
 }

@@ -2,6 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
+use kiln_backend::testing;
 use kiln_optim::weights::{weights_of, with_weights};
 use kiln_optim::{EmaConfig, StateError, Warmup};
 
@@ -19,22 +20,25 @@ fn mixed(trained: Tensor<1>, frozen: Tensor<1>) -> Mixed {
 
 #[test]
 fn averages_are_diffusers_own() {
-    let device = Device::flex().autodiff();
-    let weights = |step| {
-        let at =
-            |name: &str| Tensor::from_floats(row(&format!("ema.weights.{name}"), step).as_slice(), &device);
-        mixed(at("trained"), at("frozen"))
-    };
-    let start = mixed(tensor("ema.start.trained", &device), tensor("ema.start.frozen", &device));
-    let mut ema = EmaConfig::new().with_decay(0.7).init(&start);
-    for step in 0..40 {
-        ema.update(&weights(step));
-        for (name, ours) in [("trained", &ema.module().trained), ("frozen", &ema.module().frozen)] {
-            let difference = distance(&values(&ours.val()), &row(&format!("ema.averages.{name}"), step));
-            assert!(difference < 1e-6, "{name}, update {}: {difference:e}", step + 1);
+    for (backend, device) in testing::devices() {
+        let device = device.autodiff();
+        let weights = |step| {
+            let at = |name: &str| {
+                Tensor::from_floats(row(&format!("ema.weights.{name}"), step).as_slice(), &device)
+            };
+            mixed(at("trained"), at("frozen"))
+        };
+        let start = mixed(tensor("ema.start.trained", &device), tensor("ema.start.frozen", &device));
+        let mut ema = EmaConfig::new().with_decay(0.7).init(&start);
+        for step in 0..40 {
+            ema.update(&weights(step));
+            for (name, ours) in [("trained", &ema.module().trained), ("frozen", &ema.module().frozen)] {
+                let difference = distance(&values(&ours.val()), &row(&format!("ema.averages.{name}"), step));
+                assert!(difference < 1e-6, "{backend}, {name}, update {}: {difference:e}", step + 1);
+            }
         }
+        assert_eq!(ema.updates(), 40);
     }
-    assert_eq!(ema.updates(), 40);
 }
 
 #[test]
