@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 
-use crate::{Checkpoint, CheckpointError, Pretrained, View, config, folder, layout};
+use crate::{Arrangement, Checkpoint, CheckpointError, Pretrained, View, config, folder, layout, parameters};
 
 /// One network: its `config.json` and its weights, under the names of diffusers or transformers.
 #[derive(Clone, Debug)]
@@ -115,22 +115,32 @@ impl StoredModel {
     /// The network with its weights, in the device's float type. No weight is drawn, and the file is read tensor by tensor.
     ///
     /// Tensors of the file that the network has no use for and that formats are known to carry (`position_ids`,
-    /// `num_batches_tracked`, a training's moving average, a schedule's tables) are passed over; any other is a warning, and
-    /// so are weights that are not finite.
+    /// `num_batches_tracked`, a training's moving average, a schedule's tables) are passed over, and so is the rest of a larger
+    /// network that this one [knows itself a part of](Pretrained::ignores); any other is a warning, and so are weights that
+    /// are not finite.
     ///
     /// # Errors
     ///
     /// [`CheckpointError::Config`], and those of [`Checkpoint::load_into`].
     pub fn load<M: Pretrained>(&self, device: &Device) -> Result<M, CheckpointError> {
         let module = M::from_config(&self.config, device).map_err(|source| self.config_error(source))?;
-        let renamed = self.weights.tensors().map(|(name, _)| {
+        let wanted = parameters(&module);
+        let is_matrix = |name: &str| wanted.iter().any(|known| known.name == name && known.shape.len() == 2);
+        let renamed = self.weights.tensors().map(|(name, info)| {
             // A file may hold a tensor under its old name and its new one: then the new one counts.
             let today = M::rename(name).filter(|today| self.weights.info(today).is_none());
-            let today = today.unwrap_or_else(|| name.to_owned());
-            View::renamed(today, name)
+            let Some(today) = today else { return View::renamed(name, name) };
+            let mut view = View::renamed(today, name);
+            if let [outputs, inputs, 1, 1] = *info.shape
+                && is_matrix(&view.name)
+            {
+                view.arrangement = Arrangement::Reshaped(vec![outputs, inputs]);
+            }
+            view
         });
         let loaded = self.weights.view(renamed.collect())?.load_into_but(module, M::computes)?;
-        for tensor in loaded.surplus.iter().filter(|name| !is_known_surplus(name)) {
+        let is_known = |name: &str| is_known_surplus(name) || M::ignores(name);
+        for tensor in loaded.surplus.iter().filter(|name| !is_known(name)) {
             tracing::warn!("{}: tensor `{tensor}` is not part of the network", self.label());
         }
         Ok(loaded.module)

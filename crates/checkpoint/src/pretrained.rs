@@ -18,9 +18,15 @@ pub trait Pretrained: Module + Sized {
     /// [`ConfigError`], if `config` describes none, or one that is not computed here.
     fn from_config(config: &str, device: &Device) -> Result<Self, ConfigError>;
 
-    /// The name of today for a tensor that older files name otherwise; `None` for a name that stays.
+    /// The name of today for a tensor that older files name otherwise; `None` for a name that stays. What is a linear layer
+    /// by today's name may be a 1 x 1 convolution by the old one.
     fn rename(_name: &str) -> Option<String> {
         None
+    }
+
+    /// Whether the tensor of this name is of a larger network that this one is a part of: no warning is due for it.
+    fn ignores(_name: &str) -> bool {
+        false
     }
 
     /// Whether the network computes the tensor of this name where a file lacks it, as a table that follows a formula.

@@ -15,7 +15,6 @@
 //! | `sd3` | Stable Diffusion 3's transformer |
 //! | `guided` | OpenAI's U-Nets, which keep their names |
 //! | `scheduler` | the scheduler that a whole model was published with |
-//! | `legacy` | diffusers' own older names |
 //!
 //! In each, `Row` tables say which layer there is which layer here (see `table`).
 
@@ -25,15 +24,12 @@ mod compvis;
 mod control;
 mod guided;
 mod keys;
-mod legacy;
 mod scheduler;
 mod sd3;
 mod t5;
 mod table;
 mod unet;
 mod whole;
-
-pub use legacy::legacy_attention;
 
 use crate::{Checkpoint, CheckpointError, Contents, StoredModel};
 use clip::{Act, Pooled};

@@ -45,6 +45,10 @@ impl Pretrained for Tiny {
     fn rename(name: &str) -> Option<String> {
         name.strip_prefix("dense.").map(|rest| format!("layer.{rest}"))
     }
+
+    fn ignores(name: &str) -> bool {
+        name.starts_with("decoder.")
+    }
 }
 
 const CONFIG: &str = r#"{"_class_name": "Tiny", "width": 2}"#;
@@ -339,6 +343,7 @@ fn surplus_tensors_are_told() {
         "model_ema.layerweight",
         "alphas_cumprod",
         "betas",
+        "decoder.weight",
     ];
     surplus.extend(known.map(|name| (name.to_owned(), one())));
     surplus.insert("layer.extra".to_owned(), one());
@@ -348,6 +353,26 @@ fn surplus_tensors_are_told() {
     assert_eq!(first(&tiny), 1.0);
     assert_eq!(told.lines().count(), 1, "{told}");
     assert!(told.contains("model.safetensors: tensor `layer.extra`"), "{told}");
+}
+
+/// Under its old name a linear layer may be a 1 x 1 convolution; under today's it is a tensor of another shape.
+#[test]
+fn an_old_convolution_is_a_linear_layer() {
+    let folder = folder(&[]);
+    let path = folder.path().join("model.safetensors");
+    let weight = TensorData::new(vec![4.0f32, 5.0], [1, 2, 1, 1]);
+    let named = |name: &str| {
+        let mut all = weights(1.0);
+        all.remove("layer.weight");
+        all.insert(name.to_owned(), weight.clone());
+        all
+    };
+    write(&path, named("dense.weight"));
+    let tiny: Tiny = model(folder.path()).load(&Device::flex()).unwrap();
+    assert_eq!(tiny.layer.weight.val().into_data().iter::<f32>().collect::<Vec<_>>(), [4.0, 5.0]);
+    write(&path, named("layer.weight"));
+    let error = model(folder.path()).load::<Tiny>(&Device::flex()).unwrap_err();
+    assert!(matches!(&error, CheckpointError::Shape { tensor, .. } if tensor == "layer.weight"), "{error}");
 }
 
 #[rstest]

@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use burn::tensor::TensorData;
-use kiln_checkpoint::layout::legacy_attention;
 use kiln_checkpoint::{Checkpoint, CheckpointError, Contents, StoredModel, layout, tensors_to_bytes};
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -303,19 +302,6 @@ fn models_of_another_noise_are_refused() {
     tensors.push(("edm_mean".to_owned(), vec![1, 4, 1, 1]));
     let error = layout::recognise(&outline(&tensors)).unwrap_err();
     assert!(matches!(&error, CheckpointError::Entry { tensor, .. } if tensor == "edm_mean"), "{error}");
-}
-
-#[test]
-fn diffusers_older_names_of_attention() {
-    let old = |layer: &str| legacy_attention(&format!("decoder.mid_block.attentions.0.{layer}"));
-    let new = |layer: &str| Some(format!("decoder.mid_block.attentions.0.{layer}"));
-    assert_eq!(old("query.weight"), new("to_q.weight"));
-    assert_eq!(old("key.bias"), new("to_k.bias"));
-    assert_eq!(old("value.weight"), new("to_v.weight"));
-    assert_eq!(old("proj_attn.bias"), new("to_out.0.bias"));
-    for other in ["down_blocks.0.attentions.0.norm.weight", "query.weight", "a.key.0.key.weight", ""] {
-        assert_eq!(legacy_attention(other), None, "{other}");
-    }
 }
 
 #[test]

@@ -173,4 +173,10 @@ impl Pretrained for ClipText {
         let bare = ["embeddings.", "encoder.", "final_layer_norm."].iter().any(|stem| name.starts_with(stem));
         bare.then(|| format!("text_model.{name}"))
     }
+
+    /// The half of a whole CLIP model that sees.
+    fn ignores(name: &str) -> bool {
+        ["vision_model.", "visual_projection."].iter().any(|stem| name.starts_with(stem))
+            || name == "logit_scale"
+    }
 }

@@ -78,4 +78,11 @@ impl Pretrained for T5Encoder {
     fn rename(name: &str) -> Option<String> {
         (name == "encoder.embed_tokens.weight").then(|| "shared.weight".to_owned())
     }
+
+    /// The decoder's half of the whole network. transformers' own files hold the table of tokens up to three times; which of
+    /// them is read does not matter.
+    fn ignores(name: &str) -> bool {
+        ["decoder.", "lm_head."].iter().any(|stem| name.starts_with(stem))
+            || name == "encoder.embed_tokens.weight"
+    }
 }

@@ -6,7 +6,7 @@ use kiln_checkpoint::{Checkpoint, Pretrained, SaveOptions, parameters, to_bytes}
 use kiln_text::{ClipText, ClipTextConfig, ClipTextOutput, ConfigError, HiddenAct, TextHead, Tokens};
 use rstest::rstest;
 
-use crate::goldens::{Case, assert_near, folder};
+use crate::goldens::{Case, assert_near, folder, strangers};
 
 fn encode(case: &Case, device: &Device) -> ClipTextOutput {
     case.load::<ClipText>(device).forward(case.input("input_ids", device).unwrap())
@@ -42,6 +42,15 @@ fn numbers_are_those_of_transformers(
             let found = found.unwrap_or_else(|| panic!("{name}: there is no {output}"));
             assert_near(&format!("{name} {backend} {output}"), &found, &expected, 1e-5);
         }
+    }
+}
+
+#[test]
+fn the_half_that_sees_is_no_stranger() {
+    let case = Case::open(&folder("clip_whole"));
+    assert_eq!(strangers::<ClipText>(&case.model), [""; 0]);
+    for name in ["text_model.extra.weight", "text_projection.bias", "vision.weight"] {
+        assert!(!ClipText::ignores(name), "{name}");
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use kiln_checkpoint::{Checkpoint, Contents, Pretrained, StoredModel};
+use kiln_checkpoint::{Checkpoint, Contents, Pretrained, StoredModel, View};
 
 /// A case of the workspace's, or one of this crate's own.
 pub fn folder(name: &str) -> PathBuf {
@@ -44,6 +44,20 @@ impl Case {
         self.reference.info(&name)?;
         Some(self.reference.tensor(&name).unwrap())
     }
+}
+
+/// The tensors of a file that an encoder has no use for, and does not know as those of the model that it is a part of.
+pub fn strangers<M: Pretrained>(model: &StoredModel) -> Vec<String> {
+    let weights = &model.weights;
+    let views = weights.tensors().map(|(name, _)| {
+        let today = M::rename(name).filter(|today| weights.info(today).is_none());
+        View::renamed(today.unwrap_or_else(|| name.to_owned()), name)
+    });
+    let module = M::from_config(&model.config, &Device::flex()).unwrap();
+    let mut surplus = weights.view(views.collect()).unwrap().load_into(module).unwrap().surplus;
+    assert!(!surplus.is_empty(), "{}: there is no more than the encoder", weights.label());
+    surplus.retain(|name| !M::ignores(name));
+    surplus
 }
 
 /// Largest difference, relative to the largest value expected.

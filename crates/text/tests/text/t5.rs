@@ -8,7 +8,7 @@ use kiln_checkpoint::{ConfigError, Pretrained, parameters};
 use kiln_text::{FeedForward, HiddenAct, T5Config, T5Encoder, Tokens};
 use rstest::rstest;
 
-use crate::goldens::{Case, assert_near, folder, relative_error};
+use crate::goldens::{Case, assert_near, folder, relative_error, strangers};
 
 fn encode(case: &Case, device: &Device) -> TensorData {
     let mask = case.input("attention_mask", device).map(Mask::visible_keys);
@@ -36,6 +36,15 @@ fn numbers_are_those_of_transformers(
     let expected = case.output("last_hidden_state").unwrap();
     for (backend, device) in testing::devices() {
         assert_near(&format!("{name} {backend}"), &encode(&case, &device), &expected, 1e-5);
+    }
+}
+
+#[test]
+fn a_decoder_beside_it_is_no_stranger() {
+    let case = Case::open(&folder("t5_with_decoder"));
+    assert_eq!(strangers::<T5Encoder>(&case.model), [""; 0]);
+    for name in ["encoder.extra.weight", "shared.bias"] {
+        assert!(!T5Encoder::ignores(name), "{name}");
     }
 }
 
