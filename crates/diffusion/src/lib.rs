@@ -13,10 +13,11 @@
 //! |---|---|---|
 //! | [`Process`] | alpha, sigma and their derivatives, on the host in f64 | DDPM's ladder, VP, sub-VP, VE, rectified flow |
 //! | [`Prediction`] | what a network's output means | noise, sample, v, score, velocity, EDM |
-//! | [`Denoiser`] | `(x, t)` to an [`Estimate`] of data and noise | a closure, [`Network`], [`Guided`], [`Clipped`] |
+//! | [`Denoiser`] | `(x, t)` to an [`Estimate`] of data and noise | a closure, [`Network`], [`Guided`], [`ClassifierGuided`], [`Clipped`] |
 //! | [`Solver`] | one step `t → s` | ancestral (DDPM, DDIM), Euler, Heun, DPM-Solver, UniPC, DEIS, PNDM, ... |
 //!
-//! A [`Sampler`] joins a solver with a grid of times and gives an iterator of steps; an [`Objective`] is the training side. The serde
+//! A [`Sampler`] joins a solver with a grid of times and gives an iterator of steps; an [`Objective`] is the training side; [`Likelihood`],
+//! [`Conditioned`] and [`follow`] are what else a trained model is good for: densities, inverse problems, straighter flows. The serde
 //! enums [`ProcessConfig`], [`Prediction`] and [`SolverConfig`] name the choices in files, and the tables [`PROCESSES`] and [`SOLVERS`]
 //! feed help texts, tests and docs.
 //!
@@ -34,27 +35,44 @@
 //! # Ok::<(), kiln_diffusion::DiffusionError>(())
 //! ```
 
+mod bits;
 mod blend;
 mod denoiser;
 mod error;
+mod gradient;
 pub mod grid;
+mod inverse;
 mod law;
+mod likelihood;
 mod loss;
 mod prediction;
+mod probe;
 mod process;
+mod reflow;
 mod sampling;
 mod scheduler;
 mod solver;
 
-pub use denoiser::{Clipped, Contrast, Denoiser, Dynamic, Estimate, GaussianMixture, Guided, Network};
+pub use bits::{BitsPerDim, Quantisation};
+pub use denoiser::{
+    Base, ClassifierGuided, Clipped, Contrast, Denoiser, Dynamic, Estimate, GaussianMixture, Guidance,
+    Guided, Interval, Network, Projection,
+};
 pub use error::DiffusionError;
+pub use inverse::{Conditioned, Known};
 pub use law::Law;
-pub use loss::{Objective, TimeSampling, TrainingPair, Weighting, perturb};
+pub use likelihood::{Divergence, Likelihood, LogDensity};
+pub use loss::{
+    LearnedVariance, Objective, SlicedScoreMatching, TimeSampling, TrainingPair, Weighting, perturb,
+    resolution_shift, variational_bound,
+};
 pub use prediction::Prediction;
+pub use probe::Probe;
 pub use process::{
     BetaSchedule, DdpmLadder, Edm, PROCESSES, Process, ProcessConfig, ProcessEntry, RectifiedFlow,
     SubVariancePreserving, VarianceExploding, VariancePreserving,
 };
+pub use reflow::{PairCache, PairCacheError, PairPlan, Paths, follow};
 pub use sampling::{Draw, Finish, NoiseSource, Paused, Sampler, Sampling, Step, keyed_noise};
 pub use scheduler::{Limit, NoiseAfter, Request, SCHEDULERS, Scaling, Schedule};
 pub use solver::{

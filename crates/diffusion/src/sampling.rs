@@ -236,6 +236,11 @@ impl<const D: usize> Sampling<'_, D> {
         &self.sample
     }
 
+    /// Puts another sample in place of the present one, as conditions between steps do ([`Conditioned`](crate::Conditioned)).
+    pub fn replace(&mut self, sample: Tensor<D>) {
+        self.sample = sample;
+    }
+
     /// Puts the run aside; it can go on as well.
     #[must_use]
     pub fn pause(&self) -> Paused<D> {

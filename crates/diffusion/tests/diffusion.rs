@@ -10,12 +10,22 @@ mod config;
 mod denoisers;
 #[path = "diffusion/golden.rs"]
 mod golden;
+#[path = "diffusion/guidance.rs"]
+mod guidance;
+#[path = "diffusion/inverse.rs"]
+mod inverse;
 #[path = "diffusion/laws.rs"]
 mod laws;
+#[path = "diffusion/likelihood.rs"]
+mod likelihood;
+#[path = "diffusion/losses.rs"]
+mod losses;
 #[path = "diffusion/orders.rs"]
 mod orders;
 #[path = "diffusion/predictions.rs"]
 mod predictions;
+#[path = "diffusion/reflow.rs"]
+mod reflow;
 #[path = "diffusion/sampling.rs"]
 mod sampling;
 #[path = "diffusion/training.rs"]
@@ -40,6 +50,11 @@ fn doubles<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
 
 fn floats<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.into_data().try_to_vec().unwrap()
+}
+
+/// The numbers of a golden.
+fn numbers(value: &serde_json::Value) -> Vec<f64> {
+    value.as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect()
 }
 
 /// The largest difference of two lists.

@@ -4,22 +4,27 @@
 //! guided = unconditional + scale (conditional - unconditional)
 //! ```
 //!
-//! Source: Ho, Salimans, "Classifier-free diffusion guidance", 2022, in the convention of diffusers and Stable Diffusion: scale 1 is the
-//! conditional estimate, 0 the unconditional one (the paper's w is scale - 1).
+//! In the convention of diffusers and Stable Diffusion: scale 1 is the conditional estimate, 0 the unconditional one (the w of Ho and Salimans is
+//! scale - 1). A negative prompt is no rule of its own: its estimate stands in the place of the unconditional one.
+//!
+//! Source: Ho, Salimans, "Classifier-free diffusion guidance", 2022; rescaling, intervals and projection as [`Guidance`] says.
 
+use std::cell::RefCell;
 use std::fmt;
 
 use burn::tensor::Tensor;
 
+use super::guidance::{Base, Guidance, rescaled};
 use super::{Denoiser, Estimate};
 use crate::blend::blend;
+use crate::{DiffusionError, Law, Prediction, Process};
 
 /// What a network thinks with and without its condition.
 #[derive(Clone, Debug)]
 pub struct Contrast<const D: usize> {
     /// With the condition.
     pub conditional: Estimate<D>,
-    /// Without it, or with the negative one.
+    /// Without it, or with the negative one: what to go away from.
     pub unconditional: Estimate<D>,
 }
 
@@ -50,26 +55,113 @@ impl<const D: usize> Contrast<D> {
 /// });
 /// guided.denoise(Tensor::zeros([4, 2], &Device::flex()), 0.5);
 /// ```
-pub struct Guided<F> {
-    scale: f64,
+pub struct Guided<'a, const D: usize, F> {
+    guidance: Guidance,
+    /// Where the interval lies, and what projection and rescaling act on. Plain guidance needs neither.
+    frame: Option<(&'a dyn Process, Prediction)>,
     contrast: F,
+    alone: Option<Box<dyn Denoiser<D> + 'a>>,
+    /// The last difference of projected guidance, with its own momentum.
+    momentum: RefCell<Option<Tensor<D>>>,
 }
 
-impl<F> Guided<F> {
-    /// Guidance of this scale over a closure `(x, t) → Contrast`.
+impl<'a, const D: usize, F: Fn(Tensor<D>, f64) -> Contrast<D>> Guided<'a, D, F> {
+    /// Plain guidance of this scale over a closure `(x, t) → Contrast`.
     pub const fn new(scale: f64, contrast: F) -> Self {
-        Self { scale, contrast }
+        Self {
+            guidance: Guidance::new(scale),
+            frame: None,
+            contrast,
+            alone: None,
+            momentum: RefCell::new(None),
+        }
+    }
+
+    /// Guidance with all its choices; projection and rescaling act on what `prediction` says.
+    ///
+    /// # Errors
+    /// As [`Guidance::check`].
+    pub fn by(
+        guidance: Guidance,
+        process: &'a dyn Process,
+        prediction: Prediction,
+        contrast: F,
+    ) -> Result<Self, DiffusionError> {
+        guidance.check()?;
+        let frame = Some((process, prediction));
+        Ok(Self { guidance, frame, contrast, alone: None, momentum: RefCell::new(None) })
+    }
+
+    /// What gives the conditional estimate outside the interval: half the work there. Without it the closure is asked for both, and its unconditional
+    /// estimate dropped.
+    #[must_use]
+    pub fn with_alone(self, conditional: impl Denoiser<D> + 'a) -> Self {
+        Self { alone: Some(Box::new(conditional)), ..self }
+    }
+
+    /// What projected guidance remembers of its steps, to write down when a run is put aside.
+    pub fn momentum(&self) -> Option<Tensor<D>> {
+        self.momentum.borrow().clone()
+    }
+
+    /// Goes on from what was written down; `None` for a run's beginning. A guided denoiser with momentum serves one run at a time.
+    pub fn set_momentum(&self, momentum: Option<Tensor<D>>) {
+        self.momentum.replace(momentum);
+    }
+
+    /// Projection and rescaling, on what the network says.
+    fn guide_outputs(
+        &self,
+        contrast: &Contrast<D>,
+        x: Tensor<D>,
+        law: &Law,
+        prediction: Prediction,
+    ) -> Estimate<D> {
+        let conditional = prediction.output(&contrast.conditional, law);
+        let unconditional = prediction.output(&contrast.unconditional, law);
+        let difference = conditional.clone() - unconditional.clone();
+        let scale = self.guidance.scale;
+        let output = match self.guidance.projection {
+            None => unconditional + difference * scale,
+            Some(projection) => {
+                let gathered = projection.gather(difference, self.momentum.take());
+                self.momentum.replace(Some(gathered.clone()));
+                let difference = projection.apply(gathered, &conditional);
+                match projection.base {
+                    Base::Unconditional => unconditional + difference * scale,
+                    Base::Conditional => conditional.clone() + difference * (scale - 1.0),
+                }
+            }
+        };
+        let output = match self.guidance.rescale {
+            0.0 => output,
+            share => rescaled(output, &conditional, share),
+        };
+        prediction.estimate(output, x, law)
     }
 }
 
-impl<const D: usize, F: Fn(Tensor<D>, f64) -> Contrast<D>> Denoiser<D> for Guided<F> {
+impl<const D: usize, F: Fn(Tensor<D>, f64) -> Contrast<D>> Denoiser<D> for Guided<'_, D, F> {
     fn denoise(&self, x: Tensor<D>, t: f64) -> Estimate<D> {
-        (self.contrast)(x, t).guide(self.scale)
+        let Some((process, prediction)) = self.frame else {
+            return (self.contrast)(x, t).guide(self.guidance.scale);
+        };
+        if self.guidance.interval.is_some_and(|interval| !interval.holds(process, t)) {
+            return match &self.alone {
+                Some(alone) => alone.denoise(x, t),
+                None => (self.contrast)(x, t).conditional,
+            };
+        }
+        let contrast = (self.contrast)(x.clone(), t);
+        match self.guidance {
+            Guidance { projection: None, rescale: 0.0, scale, .. } => contrast.guide(scale),
+            _ => self.guide_outputs(&contrast, x, &process.law(t), prediction),
+        }
     }
 }
 
-impl<F> fmt::Debug for Guided<F> {
+impl<const D: usize, F> fmt::Debug for Guided<'_, D, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Guided").field("scale", &self.scale).finish_non_exhaustive()
+        f.debug_struct("Guided").field("guidance", &self.guidance).finish_non_exhaustive()
     }
 }

@@ -1,8 +1,10 @@
 //! Denoisers: from a noisy sample and its time to an estimate of the data and the noise in it.
 
+mod classifier;
 mod clipped;
 mod dynamic;
 mod exact;
+mod guidance;
 mod guided;
 mod network;
 
@@ -11,9 +13,11 @@ use burn::tensor::Tensor;
 use crate::Law;
 use crate::blend::blend;
 
+pub use classifier::ClassifierGuided;
 pub use clipped::Clipped;
 pub use dynamic::Dynamic;
 pub use exact::GaussianMixture;
+pub use guidance::{Base, Guidance, Interval, Projection};
 pub use guided::{Contrast, Guided};
 pub use network::Network;
 

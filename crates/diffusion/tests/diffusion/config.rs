@@ -28,6 +28,7 @@ fn what_is_written_is_read_back() {
             prediction: Prediction::Edm { sigma_data: 0.5 },
             times: TimeSampling::LogitNormal { mean: 0.0, std: 1.0 },
             weighting: Weighting::MinSnr { gamma: 5.0 },
+            shift: 1.0,
         },
     ] {
         let text = to_string(&objective).unwrap();

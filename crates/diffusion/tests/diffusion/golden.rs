@@ -9,14 +9,10 @@ use kiln_diffusion::{
 };
 use serde_json::Value;
 
-use crate::{apart, doubles};
+use crate::{apart, doubles, numbers};
 
 fn golden() -> Value {
     serde_json::from_str(include_str!("../golden/diffusion.json")).unwrap()
-}
-
-fn numbers(value: &Value) -> Vec<f64> {
-    value.as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect()
 }
 
 fn tensor(value: &Value) -> Tensor<2> {

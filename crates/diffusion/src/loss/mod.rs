@@ -4,85 +4,36 @@
 //! loss = E_{x_0, eps, t} [ w(t) |output(x_t, t) - target|² ],   x_t = alpha(t) x_0 + sigma(t) eps
 //! ```
 //!
-//! An [`Objective`] holds the three choices (prediction, times, weighting) and turns a batch of data into a [`TrainingPair`].
+//! An [`Objective`] holds the choices (prediction, times and their shift, weighting) and turns a batch of data into a [`TrainingPair`]. The papers'
+//! losses are combinations of these:
+//!
+//! | loss | prediction | weighting | source |
+//! |---|---|---|---|
+//! | DDPM's `L_simple` | noise | simple | Ho et al. 2020, equation 14 |
+//! | denoising score matching over levels | score | score matching | Song, Ermon 2019, equation 6 |
+//! | maximum likelihood of score models | any | likelihood | Song et al. 2021, theorem 1 |
+//! | EDM's | EDM | simple, log-normal levels | Karras et al. 2022, table 1 |
+//! | conditional flow matching | velocity | simple | Lipman et al. 2023, equation 23; Liu et al. 2023, equation 1 |
+//!
+//! [`LearnedVariance`] adds the bound that teaches a network its variance, and [`SlicedScoreMatching`] needs no noise to regress on.
+
+mod learned_variance;
+mod sliced;
+mod times;
+mod weighting;
 
 use burn::tensor::Tensor;
-use kiln_backend::noise::{NoiseKey, normal_values, uniform_values};
+use kiln_backend::noise::NoiseKey;
 use serde::{Deserialize, Serialize};
+
+pub use learned_variance::{LearnedVariance, variational_bound};
+pub use sliced::SlicedScoreMatching;
+pub use times::{TimeSampling, resolution_shift};
+pub use weighting::Weighting;
 
 use crate::blend::{blend_each, column};
 use crate::error::require;
 use crate::{DiffusionError, Estimate, Law, Prediction, Process};
-
-/// How training times are drawn.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum TimeSampling {
-    /// Even: over the rungs of a ladder, else over the process's range.
-    #[default]
-    Uniform,
-    /// `t = 1 / (1 + exp(-u))` of a normal u, stretched over the process's range: more in the middle (Esser et al. 2024, equation 19).
-    LogitNormal {
-        /// Mean of u.
-        mean: f64,
-        /// Standard deviation of u.
-        std: f64,
-    },
-}
-
-impl TimeSampling {
-    /// One time a sample: that of row i depends on (seed, `sample + i`, step) alone.
-    #[must_use]
-    pub fn draw(self, process: &dyn Process, batch: usize, key: NoiseKey) -> Vec<f64> {
-        (0..batch as u64)
-            .map(|row| self.draw_one(process, key.at_sample(key.sample.wrapping_add(row))))
-            .collect()
-    }
-
-    fn draw_one(self, process: &dyn Process, key: NoiseKey) -> f64 {
-        // In (0, 1]: where the range's ends are the data and the noise, the noise is drawn and the data is not.
-        let u = match self {
-            Self::Uniform => 1.0 - f64::from(uniform_values(1, key)[0]),
-            Self::LogitNormal { mean, std } => {
-                let u = mean + std * f64::from(normal_values(1, key)[0]);
-                1.0 / (1.0 + (-u).exp())
-            }
-        };
-        process.rungs().map_or_else(
-            || process.t_min() + (process.t_max() - process.t_min()) * u,
-            |rungs| (u * rungs as f64).ceil().clamp(1.0, rungs as f64) / rungs as f64,
-        )
-    }
-}
-
-/// How squared errors of the output count.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Weighting {
-    /// All alike: DDPM's simple loss (Ho et al. 2020, equation 14), and for EDM's output its own weighting.
-    #[default]
-    Simple,
-    /// `min(SNR, gamma)` for errors of the data estimate, whatever the prediction (Hang et al. 2023; gamma = 5).
-    MinSnr {
-        /// Where the signal-to-noise ratio stops counting.
-        gamma: f64,
-    },
-}
-
-impl Weighting {
-    /// The weight of a squared error of the output.
-    #[must_use]
-    pub fn weight(self, prediction: Prediction, law: &Law) -> f64 {
-        match self {
-            Self::Simple => 1.0,
-            // An error e of the output is an error b e of the data estimate.
-            Self::MinSnr { gamma } => {
-                let snr = (law.alpha / law.sigma).powi(2).clamp(1e-16, 1e16);
-                snr.min(gamma) * prediction.coefficients(law).data[1].powi(2)
-            }
-        }
-    }
-}
 
 /// What a network is trained for.
 ///
@@ -110,29 +61,31 @@ pub struct Objective {
     /// How errors count.
     #[serde(default)]
     pub weighting: Weighting,
+    /// By how much times are moved towards the noise for larger pictures, see [`resolution_shift`]; 1 leaves them.
+    #[serde(default = "no_shift")]
+    pub shift: f64,
+}
+
+fn no_shift() -> f64 {
+    1.0
 }
 
 impl Objective {
     /// This prediction with uniform times and the simple weighting.
     #[must_use]
     pub const fn new(prediction: Prediction) -> Self {
-        Self { prediction, times: TimeSampling::Uniform, weighting: Weighting::Simple }
+        Self { prediction, times: TimeSampling::Uniform, weighting: Weighting::Simple, shift: 1.0 }
     }
 
     /// Whether the choices go together and their numbers are in range.
     ///
     /// # Errors
-    /// As [`Prediction::check`], and for a logit-normal `std` or a `gamma` that is not above 0.
+    /// As [`Prediction::check`], [`TimeSampling::check`] and [`Weighting::check`], and for a `shift` that is not above 0.
     pub fn check(&self, process: &dyn Process) -> Result<(), DiffusionError> {
         self.prediction.check(process)?;
-        if let TimeSampling::LogitNormal { mean, std } = self.times {
-            require("mean of the logit-normal times", "finite", mean, true)?;
-            require("std of the logit-normal times", "above 0", std, std > 0.0)?;
-        }
-        if let Weighting::MinSnr { gamma } = self.weighting {
-            require("gamma of the min-SNR weighting", "above 0", gamma, gamma > 0.0)?;
-        }
-        Ok(())
+        self.times.check()?;
+        self.weighting.check()?;
+        require("shift of the training times", "above 0", self.shift, self.shift > 0.0).map(drop)
     }
 
     /// Times and noise drawn from a key (noise at its step, times at the step's complement), then [`Objective::pair_at`].
@@ -148,7 +101,7 @@ impl Objective {
     ) -> TrainingPair<D> {
         let noise = kiln_backend::noise::normal(data.dims(), key, &data.device()).cast(data.dtype());
         // The complement, so that no caller who counts steps up from 0 ever draws noise from the times' stream.
-        let times = self.times.draw(process, data.dims()[0], key.at_step(!key.step));
+        let times = self.times.draw_shifted(process, data.dims()[0], self.shift, key.at_step(!key.step));
         self.pair_at(process, Estimate { data, noise }, &times)
     }
 
