@@ -1,0 +1,17 @@
+//! COCO's JSON: what a data set says of its pictures, and what a detector says of them.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `dataset` | [`Dataset`], its pictures, objects and classes; [`Detection`], a result |
+//! | `rle` | [`Rle`], masks as lengths of runs |
+//! | `polygon` | outlines to masks |
+//! | `lint` | what is wrong with a data set |
+
+mod dataset;
+mod lint;
+mod polygon;
+mod rle;
+
+pub use dataset::{Annotation, Category, CocoError, Dataset, Detection, Image, Segmentation, detections};
+pub use lint::{Finding, lint};
+pub use rle::{Rle, RleError};
