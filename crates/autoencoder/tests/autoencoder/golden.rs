@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use burn::tensor::{Device, Tensor, TensorData};
 use kiln_autoencoder::{AutoencoderKL, Pieces};
 use kiln_backend::testing;
-use kiln_checkpoint::{Checkpoint, Pretrained, SaveOptions, StoredDType, StoredModel, parameters, to_bytes};
+use kiln_checkpoint::{
+    Arrangement, Checkpoint, Pretrained, SaveOptions, StoredDType, StoredModel, View, parameters, to_bytes,
+};
 use rstest::rstest;
 
 fn case(name: &str) -> PathBuf {
@@ -20,10 +22,14 @@ fn weights(folder: &Path) -> Checkpoint {
     Checkpoint::open(folder.join("diffusion_pytorch_model.safetensors")).unwrap()
 }
 
-fn load(folder: &Path, device: &Device) -> AutoencoderKL {
+fn stored(folder: &Path) -> StoredModel {
     let config = std::fs::read_to_string(folder.join("config.json")).unwrap();
-    let model: AutoencoderKL = StoredModel::new(config, weights(folder)).load(device).unwrap();
-    assert_eq!(parameters(&model).len(), weights(folder).tensors().count(), "one parameter a tensor");
+    StoredModel::new(config, weights(folder))
+}
+
+fn load(stored: &StoredModel, device: &Device) -> AutoencoderKL {
+    let model: AutoencoderKL = stored.load(device).unwrap();
+    assert_eq!(parameters(&model).len(), stored.weights.tensors().count(), "one parameter a tensor");
     model
 }
 
@@ -37,11 +43,11 @@ fn assert_close(what: &str, found: &TensorData, expected: &TensorData, tolerance
     assert!(error <= tolerance * largest, "{what}: relative error {}", error / largest);
 }
 
-fn check(checkpoint: &Path, reference: &Path, pieces: impl Fn(&AutoencoderKL) -> Pieces, tolerance: f32) {
+fn check(stored: &StoredModel, reference: &Path, pieces: impl Fn(&AutoencoderKL) -> Pieces, tolerance: f32) {
     let reference = Checkpoint::open(reference.join("reference.safetensors")).unwrap();
     let tensor = |name: &str| reference.tensor(name).unwrap();
     for (backend, device) in testing::devices() {
-        let model = load(checkpoint, &device);
+        let model = load(stored, &device);
         let pieces = pieces(&model);
         let latents = model.encode_in(Tensor::from_data(tensor("input.image"), &device), pieces);
         let image = model.decode_in(Tensor::from_data(tensor("input.latent"), &device), pieces);
@@ -62,13 +68,13 @@ fn check(checkpoint: &Path, reference: &Path, pieces: impl Fn(&AutoencoderKL) ->
 #[case::odd_sides("autoencoder_odd")]
 #[case::names_of_2022("autoencoder_old_names")]
 fn it_computes_what_diffusers_does(#[case] name: &str) {
-    check(&case(name).join("checkpoint"), &case(name), |_| Pieces::Whole, 1e-5);
+    check(&stored(&case(name).join("checkpoint")), &case(name), |_| Pieces::Whole, 1e-5);
 }
 
 /// Tiles of the size that the config says, in a picture whose last tiles are cut short.
 #[test]
 fn tiles_are_blended_as_diffusers_does() {
-    check(&tiled(), &tiled(), |model| Pieces::Tiles(model.config().tiling()), 1e-5);
+    check(&stored(&tiled()), &tiled(), |model| Pieces::Tiles(model.config().tiling()), 1e-5);
 }
 
 /// What was loaded is written with the names, shapes and bits of diffusers' own file.
@@ -80,12 +86,32 @@ fn a_checkpoint_is_written_as_it_was(#[case] name: &str) {
     let folder = case(name).join("checkpoint");
     let theirs = weights(&folder);
     let options = SaveOptions { dtype: StoredDType::F16, ..SaveOptions::default() };
-    let ours = to_bytes(&load(&folder, &Device::flex()), &options).unwrap();
+    let ours = to_bytes(&load(&stored(&folder), &Device::flex()), &options).unwrap();
     let ours = Checkpoint::from_bytes(ours).unwrap();
     assert!(ours.tensors().eq(theirs.tensors()), "names, types and shapes");
     for (name, _) in theirs.tensors() {
         assert_eq!(ours.tensor(name).unwrap().as_bytes(), theirs.tensor(name).unwrap().as_bytes(), "{name}");
     }
+}
+
+/// Attention's layers were 1 x 1 convolutions before they were linear, and some folders of 2022 keep them so.
+#[test]
+fn attention_may_be_stored_as_convolutions() {
+    let case = case("autoencoder_old_names");
+    let mut model = stored(&case.join("checkpoint"));
+    let mut turned = 0;
+    let views = model.weights.tensors().map(|(name, info)| {
+        let mut view = View::renamed(name, name);
+        let layer = ["query", "key", "value", "proj_attn"].iter().any(|layer| name.contains(layer));
+        if let ([outputs, inputs], true) = (info.shape, layer) {
+            view.arrangement = Arrangement::Reshaped(vec![*outputs, *inputs, 1, 1]);
+            turned += 1;
+        }
+        view
+    });
+    model.weights = model.weights.view(views.collect()).unwrap();
+    assert_eq!(turned, 8, "four layers in each half");
+    check(&model, &case, |_| Pieces::Whole, 1e-5);
 }
 
 /// Only attention's parameters had other names; a tensor called `key` elsewhere keeps its own.
@@ -109,5 +135,5 @@ fn old_names_are_todays(#[case] name: &str, #[case] today: Option<&str>) {
 fn it_computes_a_case_from_elsewhere() {
     let folder =
         PathBuf::from(std::env::var_os("KILN_REFERENCE_CASE").expect("KILN_REFERENCE_CASE names a folder"));
-    check(&folder.join("checkpoint"), &folder, |_| Pieces::Whole, 1e-5);
+    check(&stored(&folder.join("checkpoint")), &folder, |_| Pieces::Whole, 1e-5);
 }

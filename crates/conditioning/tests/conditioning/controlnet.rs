@@ -271,6 +271,7 @@ fn an_empty_config_has_diffusers_defaults() {
 #[case::embedding(r#"{"conditioning_embedding_out_channels": null}"#, "conditioning_embedding_out_channels")]
 #[case::pooling(r#"{"global_pool_conditions": "yes"}"#, "global_pool_conditions")]
 #[case::block(r#"{"down_block_types": ["KDownBlock2D"]}"#, "down_block_types")]
+#[case::activation(r#"{"act_fn": "mish"}"#, "act_fn")]
 fn a_field_that_cannot_be_read_is_named(#[case] json: &str, #[case] field: &str) {
     let error = ControlNetConfig::from_json(json).expect_err("not a config");
     assert!(matches!(&error, ConfigError::Field { field: found, .. } if found == field), "{error}");

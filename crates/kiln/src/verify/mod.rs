@@ -61,6 +61,9 @@ pub const CLASSES: &[Case] = &[
     text::CLIP_TEXT_PROJECTION,
     text::CLIP,
     text::T5_ENCODER,
+    text::T5,
+    text::T5_GENERATION,
+    text::T5_LM_HEAD,
     detr::DETR,
     detr::DETR_SEGMENTATION,
 ];

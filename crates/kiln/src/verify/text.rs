@@ -1,6 +1,6 @@
 //! `CLIPTextModel` and its kin: `input_ids`, `attention_mask` to `last_hidden_state`, `pooler_output`, `text_embeds`, the
 //! states between layers as `hidden_states.<i>`, and of these the last but one as `penultimate_hidden_state`.
-//! `T5EncoderModel`: to `last_hidden_state`.
+//! `T5EncoderModel`, and the encoder of the models that have a decoder too: to `last_hidden_state`.
 
 use anyhow::{Context, Result};
 use burn::tensor::{Int, Tensor};
@@ -19,12 +19,19 @@ pub const CLIP_TEXT: Case = clip_class("CLIPTextModel");
 pub const CLIP_TEXT_PROJECTION: Case = clip_class("CLIPTextModelWithProjection");
 pub const CLIP: Case = clip_class("CLIPModel");
 
-pub const T5_ENCODER: Case = Case {
-    class: "T5EncoderModel",
-    check: |config| T5Config::from_json(config).map(drop),
-    fits: |inputs| inputs.contains("input_ids"),
-    run: t5,
-};
+pub const T5_ENCODER: Case = t5_class("T5EncoderModel");
+pub const T5: Case = t5_class("T5Model");
+pub const T5_GENERATION: Case = t5_class("T5ForConditionalGeneration");
+pub const T5_LM_HEAD: Case = t5_class("T5WithLMHeadModel");
+
+const fn t5_class(class: &'static str) -> Case {
+    Case {
+        class,
+        check: |config| T5Config::from_json(config).map(drop),
+        fits: |inputs| inputs.contains("input_ids"),
+        run: t5,
+    }
+}
 
 const fn clip_class(class: &'static str) -> Case {
     Case {

@@ -118,3 +118,60 @@ fn inputs_that_do_not_fit_are_an_error_in_one_line(
     assert_eq!(output.status.code(), Some(2), "{told}");
     assert!(told.contains(message) && told.lines().count() == 1, "{told}");
 }
+
+/// Text encoders inside larger models, under each class that has one: nothing is said of the tensors of the rest.
+#[rstest]
+#[case::clip("clip_whole", "CLIPModel", &["CLIPModel"])]
+#[case::t5(
+    "t5_with_decoder",
+    "T5ForConditionalGeneration",
+    &["T5ForConditionalGeneration", "T5Model", "T5WithLMHeadModel", "T5EncoderModel"]
+)]
+fn the_encoder_of_a_larger_model_is_verified(
+    #[case] name: &str,
+    #[case] class: &str,
+    #[case] classes: &[&str],
+) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../text/tests/golden").join(name);
+    let config = fs::read_to_string(folder.join("checkpoint/config.json")).expect("a config");
+    assert!(config.contains(class), "{config}");
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let checkpoint = dir.path().join("checkpoint");
+    fs::create_dir(&checkpoint).expect("made");
+    fs::copy(folder.join("checkpoint/model.safetensors"), checkpoint.join("model.safetensors"))
+        .expect("copied");
+    for other in classes {
+        fs::write(checkpoint.join("config.json"), config.replace(class, other)).expect("written");
+        let output = verify(dir.path(), &folder.join("reference.safetensors"), "flex");
+        assert_eq!(output.status.code(), Some(0), "{other}: {output:?}");
+        assert!(output.stderr.is_empty(), "{other}: {output:?}");
+    }
+}
+
+/// One case for each kind of model, in the types of 16 bits: near PyTorch's numbers in f32, and no nearer than such types can
+/// be. The bound is the largest error over the largest value.
+#[rstest]
+#[case::unet2d("unet2d_ddpm_2022", 1e-2, 5e-2)]
+#[case::unet2d_condition("unet2d_condition_sdxl", 1e-2, 1e-1)]
+#[case::controlnet("controlnet_sdxl", 1e-2, 1e-1)]
+#[case::sd3_transformer("sd3_transformer_dual", 1e-2, 5e-2)]
+#[case::sd3_controlnet("sd3_controlnet_extra", 1e-2, 5e-2)]
+#[case::guided("guided_half_width", 1e-2, 5e-2)]
+#[case::consistency("guided_consistency", 3e-2, 2e-1)]
+#[case::autoencoder("autoencoder_three_stages", 1e-2, 5e-2)]
+#[case::clip("clip_projection", 1e-2, 5e-2)]
+#[case::t5("t5_gelu", 1e-2, 5e-2)]
+fn cases_hold_in_16_bits(#[case] name: &str, #[case] f16: f64, #[case] bf16: f64) {
+    for (dtype, bound) in [("f16", f16), ("bf16", bf16)] {
+        for (tolerance, status) in [(bound, 0), (1e-5, 1)] {
+            let case = Path::new(CASES).join(name);
+            let output = Command::new(env!("CARGO_BIN_EXE_kiln"))
+                .arg("verify")
+                .args([case.join("checkpoint"), case.join("reference.safetensors")])
+                .args(["--backend", "flex", "--dtype", dtype, "--tolerance", &tolerance.to_string()])
+                .output()
+                .expect("the program starts");
+            assert_eq!(output.status.code(), Some(status), "{dtype} within {tolerance}: {output:?}");
+        }
+    }
+}
