@@ -8,6 +8,8 @@ mod golden;
 mod guided;
 #[path = "denoisers/laws.rs"]
 mod laws;
+#[path = "denoisers/ncsn.rs"]
+mod ncsn;
 #[path = "denoisers/score_sde.rs"]
 mod score_sde;
 #[path = "denoisers/sd3.rs"]

@@ -159,6 +159,21 @@ impl JointBlock {
         (x, context)
     }
 
+    /// The largest absolute logit of the joint attention at these inputs, `[1]`: as
+    /// [`JointAttention::largest_logit`].
+    #[must_use]
+    pub fn largest_logit(&self, x: &Tensor<3>, context: &Tensor<3>, condition: &Tensor<2>) -> Tensor<1> {
+        let attention = match &self.attn2 {
+            None => self.norm1.forward::<2>(condition.clone())[0].input(x),
+            Some(_) => self.norm1.forward::<3>(condition.clone())[0].input(x),
+        };
+        let context = match &self.norm1_context {
+            ContextNorm::Last(norm) => norm.forward(context, condition.clone()),
+            ContextNorm::Zero(norm) => norm.forward::<2>(condition.clone())[0].input(context),
+        };
+        self.attn.largest_logit(&attention, &context)
+    }
+
     /// Whether the context ends here.
     #[must_use]
     pub fn ends_context(&self) -> bool {

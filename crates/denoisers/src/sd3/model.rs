@@ -137,6 +137,34 @@ impl SD3Transformer2D {
         self.join_patches(x, [height / self.patch_size, width / self.patch_size])
     }
 
+    /// The largest absolute attention logit of each block, `[blocks]`, for the inputs of [`forward`](Self::forward): without a
+    /// norm of queries and keys they grow in training until 16 bits overflow (Esser et al. 2024, section 5.3.2).
+    ///
+    /// # Panics
+    ///
+    /// As [`forward`](Self::forward) does.
+    #[must_use]
+    pub fn largest_logits(
+        &self,
+        hidden_states: Tensor<4>,
+        timesteps: Tensor<1>,
+        encoder_hidden_states: Tensor<3>,
+        pooled_projections: Tensor<2>,
+    ) -> Tensor<1> {
+        let mut x = self.embed(hidden_states);
+        let time = self.time_text_embed.forward(timesteps, pooled_projections.cast(x.dtype()));
+        let condition = activation(time, Activation::Silu);
+        let mut context = self.context_embedder.forward(encoder_hidden_states);
+        let mut logits = Vec::with_capacity(self.transformer_blocks.len());
+        for block in &self.transformer_blocks {
+            logits.push(block.largest_logit(&x, &context, &condition));
+            let (next, next_context) = block.forward(x, context.clone(), condition.clone());
+            x = next;
+            context = next_context.unwrap_or(context);
+        }
+        Tensor::cat(logits, 0)
+    }
+
     /// The latent as this network's blocks see it, `[batch, tokens, channels]`: what a control network without positions of
     /// its own is given.
     ///
