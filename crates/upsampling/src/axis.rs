@@ -82,7 +82,8 @@ impl Axis {
         normalised(taps)
     }
 
-    /// PIL's way: the pixels under the stretched kernel that lie in the picture.
+    /// PIL's way: the pixels under the stretched kernel that lie in the picture. Aligned corners change the scale alone, as
+    /// in PyTorch, so that the corners' centres do not coincide then.
     fn stretched(self, i: usize) -> Vec<(usize, f32)> {
         let (support, weight): (f32, fn(f32) -> f32) = match self.mode {
             Mode::Lanczos => (3.0, lanczos),
@@ -90,13 +91,12 @@ impl Axis {
             _ => (1.0, |x| (1.0 - x.abs()).max(0.0)),
         };
         let scale = self.scale();
-        let half = if self.corners == AlignCorners::No { 0.5 } else { 0.0 };
         let stretch = scale.max(1.0);
-        let center = scale * (i as f32 + half);
+        let center = scale * (i as f32 + 0.5);
         let reach = support * stretch;
-        let first = ((center - reach + half) as i64).max(0);
-        let end = ((center + reach + half) as i64).min(self.inputs as i64);
-        let taps = (first..end).map(|j| (j as usize, weight((j as f32 - center + half) / stretch)));
+        let first = ((center - reach + 0.5) as i64).max(0);
+        let end = ((center + reach + 0.5) as i64).min(self.inputs as i64);
+        let taps = (first..end).map(|j| (j as usize, weight((j as f32 - center + 0.5) / stretch)));
         normalised(taps.collect())
     }
 }

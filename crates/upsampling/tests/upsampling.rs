@@ -8,3 +8,5 @@ mod laws;
 mod layers;
 #[path = "upsampling/networks.rs"]
 mod networks;
+#[path = "upsampling/tiles.rs"]
+mod tiles;

@@ -1,11 +1,12 @@
 //! What holds of every filter and every size.
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use kiln_backend::noise::{NoiseKey, normal};
 use kiln_backend::testing;
 use kiln_upsampling::{
-    BINOMIAL, Edges, Mode, Rates, Target, Upsample, fir_downsample, fir_upsample, fir_upsample_to, nearest,
-    upfirdn,
+    Antialias, BINOMIAL, Edges, MaxUnpool2d, Mode, PixelShuffleConfig, Rates, ResizeConvolution, Target,
+    Upsample, bed_of_nails, bilinear_transposed, fir_downsample, fir_upsample, fir_upsample_to,
+    icnr_convolution, nearest, upfirdn,
 };
 use proptest::prelude::*;
 use rstest::rstest;
@@ -28,10 +29,27 @@ fn linear_map(kind: u8, factor: usize, kernel: &[f64], x: Tensor<4>) -> Tensor<4
         0 => fir_upsample(x, kernel, factor),
         1 => fir_downsample(x, kernel, factor),
         2 => nearest(x, [height * 2 + 1, width + factor]),
+        6 => PixelShuffleConfig::new(factor).init().forward(x.repeat_dim(1, factor * factor)),
+        7 => bed_of_nails(x, [factor, 2]),
+        8 => bilinear_transposed(2, factor, &x.device()).forward(x),
+        9 => Upsample::new(Target::Size([height.div_ceil(2), width + factor]), Mode::Lanczos)
+            .with_antialias(Antialias::Yes)
+            .forward(x),
+        10 => unpooled(x),
         3 => Upsample::new(Target::Factor([factor as f64, 2.0]), Mode::Bilinear).forward(x),
         4 => Upsample::new(Target::Size([height + 3, width * factor]), Mode::Bicubic).forward(x),
         _ => upfirdn(x, kernel, Rates { up: factor, down: 2 }, Edges { before: 3, after: 2 }),
     }
+}
+
+/// Unpooling with indices that repeat, as windows that overlap give them.
+fn unpooled(x: Tensor<4>) -> Tensor<4> {
+    let [batch, channels, height, width] = x.dims();
+    let plane = (height * width) as i64;
+    let places: Vec<i64> = (0..(batch * channels) as i64 * plane).map(|i| (i * 7 / 2) % plane).collect();
+    let places = TensorData::new(places, [batch, channels, height, width]);
+    let places = Tensor::<4, Int>::from_data(places, &x.device());
+    MaxUnpool2d::new([2, 2]).with_stride([2, 2]).forward(x, places, None)
 }
 
 proptest! {
@@ -40,7 +58,7 @@ proptest! {
     /// <A x, y> = <x, A' y>, A' being what carries gradients back.
     #[test]
     fn gradients_are_the_adjoint(
-        kind in 0_u8..6, factor in 1_usize..4, height in 4_usize..9, width in 4_usize..9, seed in 0_u64..1000,
+        kind in 0_u8..11, factor in 1_usize..4, height in 4_usize..9, width in 4_usize..9, seed in 0_u64..1000,
         kernel in proptest::collection::vec(0.1_f64..2.0, 3..6),
     ) {
         let device = Device::flex().autodiff();
@@ -108,4 +126,36 @@ fn a_size_cuts_or_goes_on() {
 #[case::no_factor(&[1.0], 0)]
 fn filters_that_make_no_sense_are_refused(#[case] kernel: &[f64], #[case] factor: usize) {
     let _ = fir_upsample(Tensor::zeros([1, 1, 2, 2], &Device::flex()), kernel, factor);
+}
+
+/// A transposed convolution that starts as bilinear interpolation is that, away from the edges.
+#[test]
+fn a_bilinear_start_interpolates() {
+    for (backend, device) in testing::devices() {
+        let x = drawn([1, 3, 6, 7], 5, &device);
+        for factor in [2_usize, 3, 4] {
+            let transposed = bilinear_transposed(3, factor, &device).forward(x.clone());
+            let interpolated =
+                Upsample::new(Target::Factor([factor as f64; 2]), Mode::Bilinear).forward(x.clone());
+            assert_eq!(transposed.dims(), interpolated.dims());
+            let inner = |x: Tensor<4>| x.narrow(2, factor, 4 * factor).narrow(3, factor, 5 * factor);
+            let error = (inner(transposed) - inner(interpolated)).abs().max().into_scalar::<f32>();
+            assert!(error < 1e-5, "{backend}, {factor} times: {error}");
+        }
+    }
+}
+
+/// Pixel shuffle of a convolution that starts by ICNR has blocks of one value: no checkerboard.
+#[test]
+fn icnr_begins_without_a_checkerboard() {
+    let device = Device::flex();
+    let x = drawn([1, 4, 5, 6], 9, &device);
+    let conv = icnr_convolution([4, 2], 3, 3, &device);
+    let y = PixelShuffleConfig::new(3).init().forward(conv.forward(x.clone()));
+    let coarse = y.clone().slice([0..1, 0..2]).reshape([1, 2, 5, 3, 6, 3]).narrow(3, 1, 1).narrow(5, 1, 1);
+    let blocks = nearest(coarse.reshape([1, 2, 5, 6]), [15, 18]);
+    assert!((y.clone() - blocks).abs().max().into_scalar::<f32>() < 1e-6);
+    assert!(y.var(1).abs().max().into_scalar::<f32>() > 1e-3, "it is no constant");
+    let resized = ResizeConvolution::new([4, 2], 3, 2, Mode::Nearest, &device).forward(x);
+    assert_eq!(resized.dims(), [1, 2, 10, 12]);
 }
