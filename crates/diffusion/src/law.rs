@@ -41,12 +41,6 @@ impl Law {
         2.0 * (self.alpha.ln() - self.sigma.ln())
     }
 
-    /// g², the square of the forward equation's diffusion: `2 sigma (sigma' - sigma alpha' / alpha)`. Infinite where alpha is 0.
-    #[must_use]
-    pub fn diffusion_squared(&self) -> f64 {
-        2.0 * self.sigma * (self.sigma_dot - self.alpha_dot / self.alpha * self.sigma)
-    }
-
     /// `sqrt(alpha² + sigma²)`: the scale of `x_t` for data of variance 1.
     #[must_use]
     pub fn norm(&self) -> f64 {

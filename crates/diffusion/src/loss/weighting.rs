@@ -95,7 +95,10 @@ impl Weighting {
             Self::MinSnr { gamma } => snr.min(gamma) * of_data,
             Self::P2 { k, gamma } => of_noise / (k + snr).powf(gamma),
             Self::ScoreMatching => of_noise,
-            Self::Likelihood => of_noise * held(law.diffusion_squared() / law.sigma.powi(2)),
+            // g² / sigma², as a sum that has no 0 / 0.
+            Self::Likelihood => {
+                of_noise * held(2.0 * (law.sigma_dot / law.sigma - law.alpha_dot / law.alpha))
+            }
             Self::Edm { sigma_data } => {
                 let ratio = held(1.0 / snr);
                 of_data * (ratio + sigma_data.powi(2)) / (ratio * sigma_data.powi(2))

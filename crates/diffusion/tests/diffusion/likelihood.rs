@@ -44,12 +44,23 @@ fn gaussian_data_has_its_density(#[case] process: &dyn Process) {
     // The Jacobian is diagonal, so one probe of -1 and 1 is exact.
     let likelihood = Likelihood { steps: 100, ..Likelihood::default() };
     let density = likelihood.log_density(process, &data, x, KEY).unwrap();
-    let worst = std::iter::zip(&density.nats, values.chunks(2))
-        .map(|(nats, x)| (nats - exact(process, &[(1.0, mean, std)], x)).abs())
-        .fold(0.0, f64::max);
-    println!("{process:?}: off by {worst:.1e} nats");
-    // What is left is the prior's own error: x_T is not quite N(0, prior²).
-    assert!(worst < 3e-3, "{process:?}: {worst}");
+    let (first, last) = (process.law(process.t_min()), process.law(process.t_max()));
+    let [near, far] = [first, last].map(|law| (law.alpha * std).powi(2) + law.sigma.powi(2));
+    // The flow of Gaussian data is affine; what it carries the prior back to is known exactly.
+    let model = |x: f64| {
+        let end = last.alpha * mean + (x - first.alpha * mean) * (far / near).sqrt();
+        gaussian(end, 0.0, process.prior_std().powi(2)) + 0.5 * (far / near).ln()
+    };
+    let (mut worst, mut priors) = (0.0_f64, 0.0_f64);
+    for (nats, x) in std::iter::zip(&density.nats, values.chunks(2)) {
+        let known: f64 = x.iter().map(|&x| model(x)).sum();
+        worst = worst.max((nats - known).abs());
+        priors = priors.max((known - exact(process, &[(1.0, mean, std)], x)).abs());
+    }
+    println!("{process:?}: off by {worst:.1e} nats, and by {priors:.1e} for the prior's own error");
+    assert!(worst < 1e-5, "{process:?}: {worst}");
+    // x_T is not quite N(0, prior²): of the mean 0.3, 0.3 / 50 is left on the variance-exploding process.
+    assert!(priors < 0.012, "{process:?}: {priors}");
     assert_eq!((density.evaluations, density.coordinates), (400, 2));
     assert_eq!(density.standard_errors, None);
 }
@@ -131,8 +142,8 @@ fn the_integration_is_of_order_four() {
         let x: Tensor<2> = double(vec![1.1], [1, 1]);
         likelihood.log_density(&process, &data, x, KEY).unwrap().nats[0]
     };
-    let reference = density(640);
-    let points: Vec<(f64, f64)> = [8, 12, 16, 24, 32, 48]
+    let reference = density(1024);
+    let points: Vec<(f64, f64)> = [24, 32, 48, 64, 96, 128]
         .map(|steps| (f64::from(steps as u32).ln(), (density(steps) - reference).abs().ln()))
         .to_vec();
     let n = points.len() as f64;
@@ -140,7 +151,7 @@ fn the_integration_is_of_order_four() {
     let (mx, my) = (mean(&|p| p.0), mean(&|p| p.1));
     let order = -mean(&|p| (p.0 - mx) * (p.1 - my)) / mean(&|p| (p.0 - mx).powi(2));
     println!("order of the likelihood: {order:.2}");
-    assert!((3.5..4.8).contains(&order), "{order}");
+    assert!((3.5..5.2).contains(&order), "{order}");
 }
 
 /// Levels 0 to 255 of a Gaussian: the bound lies above the exact entropy of the levels, and near to it.
