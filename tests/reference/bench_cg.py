@@ -11,7 +11,9 @@ import re
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import numpy as np
 import scipy.sparse as sp
@@ -36,16 +38,22 @@ def scipy(matrix):
     x, failed = cg(matrix, right, rtol=1e-8, atol=0.0, callback=count)
     seconds = time.perf_counter() - start
     assert not failed
-    return seconds, steps, np.linalg.norm(right - matrix @ x) / np.linalg.norm(right)
+    return x, seconds, steps, np.linalg.norm(right - matrix @ x) / np.linalg.norm(right)
 
 
 times = {}
+folder = tempfile.TemporaryDirectory()
+solution = Path(folder.name) / "x"
+command = [sys.argv[1], str(N), str(solution)]
 for _ in range(ROUNDS):
-    for line in subprocess.run(sys.argv[1:2], check=True, capture_output=True, text=True).stdout.splitlines():
+    for line in subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines():
         name, seconds, rest = re.match(r"(.*): ([\d.]+) s, (.*)", line).groups()
         times.setdefault(f"kiln, {name} ({rest})", []).append(float(seconds))
     for name, matrix in matrices.items():
-        seconds, steps, residual = scipy(matrix)
+        x, seconds, steps, residual = scipy(matrix)
         times.setdefault(f"{name} ({steps} steps, residual {residual:.2e})", []).append(seconds)
 for name, seconds in times.items():
     print(f"{statistics.median(seconds):8.4f} s  ({min(seconds):.4f} to {max(seconds):.4f})  {name}")
+difference = np.abs(np.fromfile(solution) - x).max() / np.abs(x).max()
+assert difference < 1e-10, difference
+print(f"largest difference of the two solutions {difference:.1e} of the largest number")
