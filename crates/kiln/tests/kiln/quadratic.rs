@@ -100,6 +100,7 @@ fn contours_are_drawn_with_both_paths() {
 #[case(&["x^3 + y"], "can't read \"x^3 + y\": column 1: a term of degree 3")]
 #[case(&["3x + 2"], "can't read \"3x + 2\": the polynomial is not quadratic: its degree is 1")]
 #[case(&["3x^2 + $"], "column 8: expected a number, a variable or `(`, found `$`")]
+#[case(&["1e999x^2"], "can't read \"1e999x^2\": column 1: a number that is not finite")]
 #[case(&[""], "column 1: expected a number, a variable or `(`, and the text ends")]
 #[case(&["x^2 + y^2 + z^2", "--out", "a.png"], "contours are drawn of forms in two variables, and this one has 3")]
 #[case(&["x^2 + y^2", "--start", "1,2,3"], "--start has 3 numbers, and the form has 2 variables: x, y")]
