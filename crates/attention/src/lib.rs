@@ -7,6 +7,12 @@
 //! - [`JointAttention`]: two sequences, each with projections of its own, that attend to both as one (MM-DiT);
 //! - [`Mask`]: which keys a query may see, whatever the polarity of who says so.
 //!
+//! Other attention:
+//! - [`linear`]: in linear time, by features of queries and keys;
+//! - [`sparse`] and [`low_rank`]: softmax over a pattern of keys, or over a few that stand for all;
+//! - [`GatedAttention`] and [`Flash`]: attention and a gated linear unit in one layer;
+//! - [`LanguageModel`]: any of these in a small model, of as many parameters whichever it is.
+//!
 //! [`positions`]: sines and cosines, learned, rotary, in buckets, linear biases.
 //!
 //! Parameters carry the names that diffusers gives them (`to_q`, `to_out.0`, ...).
@@ -22,6 +28,7 @@ pub mod linear;
 pub mod low_rank;
 pub mod mask;
 pub mod positions;
+pub mod recommend;
 pub mod softmax;
 pub mod sparse;
 
@@ -35,6 +42,7 @@ pub use kiln_backend::ops::{AttentionOptions, Causality};
 pub use language_model::{AttentionKind, LanguageModel, LanguageModelConfig};
 pub use linear::{LinearAttention, LinearAttentionConfig};
 pub use mask::Mask;
+pub use recommend::{Recommendation, recommend};
 pub use softmax::{
     MultiHeadAttention, MultiHeadAttentionConfig, ProjectionBias, QkNorm, ScorePrecision, multi_head,
 };

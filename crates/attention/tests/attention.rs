@@ -18,6 +18,8 @@ mod linear;
 mod mask;
 #[path = "attention/positions.rs"]
 mod positions;
+#[path = "attention/recommend.rs"]
+mod recommend;
 #[path = "attention/sincos.rs"]
 mod sincos;
 #[path = "attention/softmax.rs"]

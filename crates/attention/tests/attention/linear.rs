@@ -14,7 +14,7 @@ use proptest::prelude::*;
 use rstest::rstest;
 use rstest_reuse::{apply, template};
 
-use crate::support::{Golden, assert_close, difference, values};
+use crate::support::{Golden, assert_close, devices_at, difference, values};
 
 const MAPS: [FeatureMap; 7] = [
     FeatureMap::EluPlusOne,
@@ -134,7 +134,7 @@ proptest! {
     fn chunked_is_recurrent_is_quadratic(
         (heads, n, d) in (1_usize..3, 1_usize..20, 1_usize..6), chunk in 1_usize..9, map in any_map(), seed in 0_usize..99,
     ) {
-        for (backend, device) in testing::devices() {
+        for (backend, device) in devices_at(seed) {
             let [q, k, v] = inputs([2, heads, n, d], seed, &device);
             let answer = |form| {
                 causal_linear_attention(map.features(q.clone(), k.clone(), 0, Causality::Causal), v.clone(), form)
@@ -152,7 +152,7 @@ proptest! {
     fn order_is_nothing_to_a_sum(n in 2_usize..12, turn in 1_usize..11, map in any_map(), seed in 0_usize..99) {
         // A cosine looks at places.
         prop_assume!(!matches!(map, FeatureMap::Cosine { .. }));
-        for (backend, device) in testing::devices() {
+        for (backend, device) in devices_at(seed) {
             let [q, k, v] = inputs([1, 2, n, 4], seed, &device);
             let turned = |x: &Tensor<4>| x.clone().roll_dim(turn as i64, 2);
             let answer = |q, k, v| linear_attention(map.features(q, k, 0, Causality::None), v);
@@ -168,7 +168,7 @@ proptest! {
         n in 2_usize..20, cut in 1_usize..19, chunk in 1_usize..9, map in any_map(), seed in 0_usize..99,
     ) {
         let cut = cut.min(n - 1);
-        for (backend, device) in testing::devices() {
+        for (backend, device) in devices_at(seed) {
             let [q, k, v] = inputs([1, 2, n, 4], seed, &device);
             let other = |x: &Tensor<4>| {
                 Tensor::cat(vec![x.clone().narrow(2, 0, cut), x.clone().narrow(2, cut, n - cut) * -1.7], 2)
@@ -185,7 +185,7 @@ proptest! {
 
     #[test]
     fn padding_that_is_hidden_changes_nothing(n in 1_usize..9, more in 1_usize..6, map in any_map(), seed in 0_usize..99) {
-        for (backend, device) in testing::devices() {
+        for (backend, device) in devices_at(seed) {
             let [q, k, v] = inputs([1, 2, n, 4], seed, &device);
             let padded = |x: &Tensor<4>, with: f32| {
                 Tensor::cat(vec![x.clone(), Tensor::full([1, 2, more, 4], with, &device)], 2)
