@@ -3,6 +3,7 @@
 //! - [`detr`]: the network, from transformers' configs and checkpoints.
 //! - [`matching`]: which query answers for which object: the exact assignment of least cost.
 //! - [`training`]: targets and losses.
+//! - [`processor`], [`results`]: from a picture to the network, and from the network to objects and segments.
 //! - [`boxes`]: forms of boxes, and their overlap.
 //! - [`coco`]: data sets and results in COCO's JSON; masks as runs and outlines.
 //! - [`score`]: average precision and panoptic quality.
@@ -11,6 +12,8 @@ pub mod boxes;
 pub mod coco;
 pub mod detr;
 pub mod matching;
+pub mod processor;
+pub mod results;
 pub mod score;
 pub mod training;
 

@@ -1,1 +1,10 @@
 //! The crate's integration tests, in one binary.
+
+#[path = "detection/assignment.rs"]
+mod assignment;
+#[path = "detection/coco.rs"]
+mod coco;
+#[path = "detection/detr.rs"]
+mod detr;
+#[path = "detection/score.rs"]
+mod score;

@@ -1,0 +1,121 @@
+//! What a network says as objects and segments of a picture; transformers' `post_process_object_detection` and
+//! `post_process_panoptic_segmentation`.
+
+use burn::tensor::{Tensor, activation};
+use kiln_backend::ops::{InterpolationMode, interpolate};
+
+use crate::boxes::corners;
+use crate::detr::{Predictions, SegmentationOutput};
+
+/// An object that was found.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Found {
+    /// Its class.
+    pub class: usize,
+    /// How probable the class is.
+    pub score: f32,
+    /// Left, top, right, bottom in pixels.
+    pub corners: [f32; 4],
+    /// The query that found it.
+    pub query: usize,
+}
+
+/// A segment of a picture.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FoundSegment {
+    /// Its number in the map, from 1.
+    pub id: u32,
+    /// Its class.
+    pub class: usize,
+    /// How probable the class is.
+    pub score: f32,
+}
+
+/// Objects more probable than `threshold` in each picture, of `(width, height)` each, by query.
+///
+/// # Panics
+///
+/// If there are not as many sizes as pictures.
+#[must_use]
+pub fn objects(predictions: &Predictions, sizes: &[(u32, u32)], threshold: f32) -> Vec<Vec<Found>> {
+    let [batch, queries, width] = predictions.logits.dims();
+    assert_eq!(batch, sizes.len(), "a size a picture");
+    let probabilities: Vec<f32> =
+        activation::softmax(predictions.logits.clone(), 2).into_data().iter::<f32>().collect();
+    let boxes: Vec<f32> = predictions.boxes.clone().into_data().iter::<f32>().collect();
+    let pictures = probabilities.chunks(queries * width).zip(boxes.chunks(queries * 4)).zip(sizes);
+    let found = pictures.map(|((probabilities, boxes), &(w, h))| {
+        let queries = probabilities.chunks(width).zip(boxes.chunks(4)).enumerate();
+        let found = queries.filter_map(|(query, (probabilities, sides))| {
+            let (class, score) = most(&probabilities[..width - 1])?;
+            let [left, top, right, bottom] = corners([sides[0], sides[1], sides[2], sides[3]]);
+            let (w, h) = (w as f32, h as f32);
+            let corners = [left * w, top * h, right * w, bottom * h];
+            (score > threshold).then_some(Found { class, score, corners, query })
+        });
+        found.collect()
+    });
+    found.collect()
+}
+
+/// The first of the largest numbers, and its place.
+fn most(numbers: &[f32]) -> Option<(usize, f32)> {
+    numbers.iter().copied().enumerate().reduce(|best, next| if next.1 > best.1 { next } else { best })
+}
+
+/// The map of one picture's segments, row by row, 0 for none, and what they are: `output` is of a batch of one. Queries that say an
+/// object with a probability above `threshold` compete for each pixel; one that keeps less than 0.8 of its mask is dropped.
+///
+/// # Panics
+///
+/// If there is more than one picture.
+#[must_use]
+pub fn segments(
+    output: &SegmentationOutput,
+    width: u32,
+    height: u32,
+    threshold: f32,
+) -> (Vec<u32>, Vec<FoundSegment>) {
+    const KEPT: f32 = 0.8;
+    let logits = &output.detection.predictions.logits;
+    let [batch, _, classes] = logits.dims();
+    assert_eq!(batch, 1, "one picture at a time");
+    let (w, h) = (width as usize, height as usize);
+    let probabilities: Vec<f32> = activation::softmax(logits.clone(), 2).into_data().iter::<f32>().collect();
+    let chosen: Vec<(usize, usize, f32)> = probabilities
+        .chunks(classes)
+        .enumerate()
+        .filter_map(|(query, row)| most(row).map(|(class, score)| (query, class, score)))
+        .filter(|&(_, class, score)| class < classes - 1 && score > threshold)
+        .collect();
+    let mut ids = vec![0_u32; w * h];
+    // One mask after another, so that memory does not grow with the number of objects.
+    let mask = |query: usize, score: f32| -> Vec<f32> {
+        let mask: Tensor<4> = activation::sigmoid(output.masks.clone().narrow(1, query, 1));
+        let mask = interpolate(mask, [h, w], InterpolationMode::Bilinear);
+        mask.into_data().iter::<f32>().map(|p| p * score).collect()
+    };
+    let (mut owner, mut strongest) = (vec![0_usize; w * h], vec![f32::NEG_INFINITY; w * h]);
+    let mut whole = vec![0_usize; chosen.len()];
+    for (index, &(query, _, score)) in chosen.iter().enumerate() {
+        for (place, p) in mask(query, score).into_iter().enumerate() {
+            whole[index] += usize::from(p >= 0.5);
+            if p > strongest[place] {
+                (owner[place], strongest[place]) = (index, p);
+            }
+        }
+    }
+    let mut segments = Vec::new();
+    for (index, &(_, class, score)) in chosen.iter().enumerate() {
+        let kept = owner.iter().filter(|&&owner| owner == index).count();
+        if kept == 0 || whole[index] == 0 || kept as f32 / whole[index] as f32 <= KEPT {
+            continue;
+        }
+        let id = segments.len() as u32 + 1;
+        for (place, _) in owner.iter().enumerate().filter(|(_, owner)| **owner == index) {
+            ids[place] = id;
+        }
+        segments.push(FoundSegment { id, class, score });
+    }
+    (ids, segments)
+}
