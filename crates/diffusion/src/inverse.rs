@@ -10,9 +10,9 @@
 //! Inpainting is A = 1. Colourisation knows the grey channel: A's first row is `(1, 1, 1) / sqrt(3)`, its others orthonormal to it (Song et al. 2021 take
 //! the Q of a QR decomposition; any will do, as noise that is rotated is noise still).
 //!
-//! At the end, with no noise left, the known part is y exactly. The drawn part is approximate: its score is that of x_s with the *noisy* known part, not of
-//! p(x | y). The gap falls as the known part's noise does, and correctors at each level (predictor-corrector samplers) close it level by level; few
-//! steps without one leave the drawn part too little coupled to the known one. The crate's tests state by how much for Gaussian data.
+//! At the end, with no noise left, the known part is y exactly. The drawn part is approximate, and more steps do not make it exact: its score is that of x_s with a known
+//! part whose noise is fresh at every step. For Gaussian data of two coordinates with correlation 0.8, one of them known to be 1.5, the other's conditional mean is 1.2;
+//! DDPM's steps with replacement draw it with 0.605 in 10 steps, 0.714 in 40 and 0.743 in 200; forty of Langevin's corrections at each of thirty levels with 1.151.
 //!
 //! Source: Song et al. 2021, "Score-based generative modeling through stochastic differential equations", appendix I.2, equation 54; class conditions,
 //! their section 5, are [`ClassifierGuided`](crate::ClassifierGuided).

@@ -69,7 +69,7 @@ pub use loss::{
 pub use prediction::Prediction;
 pub use probe::Probe;
 pub use process::{
-    BetaSchedule, DdpmLadder, Edm, PROCESSES, Process, ProcessConfig, ProcessEntry, RectifiedFlow,
+    BetaSchedule, DdpmLadder, Edm, LinearSde, PROCESSES, Process, ProcessConfig, ProcessEntry, RectifiedFlow,
     SubVariancePreserving, VarianceExploding, VariancePreserving,
 };
 pub use reflow::{PairCache, PairCacheError, PairPlan, Paths, follow};

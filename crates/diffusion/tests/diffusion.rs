@@ -30,6 +30,8 @@ mod reflow;
 mod sampling;
 #[path = "diffusion/training.rs"]
 mod training;
+#[path = "diffusion/written_processes.rs"]
+mod written_processes;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use kiln_diffusion::{PROCESSES, Process};

@@ -98,6 +98,36 @@ fn inpainting_draws_what_replacement_is_known_to_draw() {
     assert!(gaps[2] > 1e-4, "{gaps:?}: replacement without correctors is not exact");
 }
 
+/// With Langevin's corrections at every level, each followed by what is known, the drawn part comes near the conditional mean: replacement's gap is one of too few
+/// corrections, not of the score.
+#[test]
+fn corrections_at_each_level_close_the_gap() {
+    let (process, device) = (VariancePreserving::default(), Device::flex());
+    let (c, y, n) = (0.8, 1.5, 4000);
+    let denoiser = correlated(&process, c);
+    let known =
+        Known::pixels(Tensor::<2>::full([n, 2], y, &device), Tensor::from_floats([[1.0, 0.0]], &device));
+    let mut draws = 0;
+    let mut noise = || {
+        draws += 1;
+        normal::<2>([n, 2], KEY.at_step(1000 + draws), &device)
+    };
+    let mut x = noise();
+    // Levels evenly spaced in t are enough: what decides is how many corrections the last ones, of little noise, have.
+    for level in (1..=30).rev() {
+        let law = process.law(f64::from(level) / 40.0);
+        let by = 0.4 * law.sigma.powi(2).min(1.0);
+        for _ in 0..40 {
+            let score = denoiser(x.clone(), f64::from(level) / 40.0).noise / -law.sigma;
+            x = known.impose(x + score * by + noise() * (2.0 * by).sqrt(), &law, noise());
+        }
+    }
+    let estimate = denoiser(x, 1.0 / 40.0).data;
+    let (mean, _) = moments(&doubles(estimate.narrow(1, 1, 1)));
+    println!("with corrections: mean {mean:.4} of {:.4}", c * y);
+    assert!((mean - c * y).abs() < 0.12, "{mean}");
+}
+
 /// The known part is the picture's own, to the bit, on processes with a clean time and on one without; the rest is not.
 #[rstest]
 #[case::vp(&VariancePreserving::default())]
