@@ -55,9 +55,26 @@ impl Judge {
     /// `[batch, 1, 28, 28]` in -1 to 1 → ten logits a picture, `[batch, 10]`.
     #[must_use]
     pub fn forward(&self, x: Tensor<4>) -> Tensor<2> {
+        self.fc2.forward(self.hidden(x))
+    }
+
+    /// What the last layer reads, `[batch, 64]`.
+    fn hidden(&self, x: Tensor<4>) -> Tensor<2> {
         let x = self.pool.forward(relu(self.conv1.forward(x)));
         let x = self.pool.forward(relu(self.conv2.forward(x)));
-        self.fc2.forward(relu(self.fc1.forward(x.flatten(1, 3))))
+        relu(self.fc1.forward(x.flatten(1, 3)))
+    }
+
+    /// The features of each picture that the Fréchet distance is taken in.
+    #[must_use]
+    pub fn features(&self, pictures: &[Vec<f32>], device: &Device) -> Vec<Vec<f64>> {
+        let mut features = Vec::with_capacity(pictures.len());
+        for chunk in pictures.chunks(250) {
+            let x = TensorData::new(chunk.concat(), [chunk.len(), 1, 28, 28]);
+            let values: Vec<f64> = self.hidden(Tensor::from_data(x, device)).into_data().iter().collect();
+            features.extend(values.chunks_exact(values.len() / chunk.len()).map(<[f64]>::to_vec));
+        }
+        features
     }
 
     /// The digit that each picture shows.

@@ -13,6 +13,7 @@ mod docs;
 mod process;
 mod python;
 mod reference;
+mod score;
 mod standalone;
 mod steps;
 mod test;
@@ -44,6 +45,8 @@ enum Verb {
     Bench(bench::Options),
     /// Make all goldens again with the pinned Python packages.
     Reference(reference::Options),
+    /// Draw digits by process, solver and steps, and write how well they are read as a page.
+    Score(score::Options),
     /// Build rustdoc and the book, and check the links between pages.
     Docs,
     /// Build and run the crate outside the workspace that depends on one crate alone.
@@ -70,6 +73,7 @@ fn run(verb: &Verb) -> Result<()> {
         Verb::Tidy(options) => tidy::run(&workspace, options),
         Verb::Bench(options) => bench::run(&workspace, options),
         Verb::Reference(options) => reference::run(&workspace, options),
+        Verb::Score(options) => score::run(&workspace, options),
         Verb::Docs => docs::run(&workspace),
         Verb::Standalone => standalone::run(&workspace),
         Verb::Dist(options) => dist::run(&workspace, options),

@@ -4,17 +4,17 @@ use kiln_denoisers::UNet2DConfig;
 use kiln_diffusion::{Prediction, ProcessConfig, SolverConfig};
 use serde::{Deserialize, Serialize};
 
-use crate::ModelError;
+use crate::{MmDitConfig, ModelError, NetworkConfig};
 
 /// The metadata key that the card stands under, as JSON.
 pub(crate) const KEY: &str = "kiln.picture_model";
 
 /// Everything that is needed to draw with a network: kept in the model file's metadata.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "Fields", into = "Fields")]
 pub struct ModelCard {
     /// The network, in diffusers' terms.
-    pub unet2d: UNet2DConfig,
+    pub network: NetworkConfig,
     /// The process it was trained for.
     pub process: ProcessConfig,
     /// What its output means.
@@ -25,6 +25,46 @@ pub struct ModelCard {
     pub classes: Vec<String>,
     /// How to draw where nothing else is asked for.
     pub sampling: SamplingDefaults,
+}
+
+/// A card as it stands in a file: the network under its kind.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Fields {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    unet2d: Option<UNet2DConfig>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mmdit: Option<MmDitConfig>,
+    process: ProcessConfig,
+    prediction: Prediction,
+    size: [usize; 2],
+    classes: Vec<String>,
+    sampling: SamplingDefaults,
+}
+
+impl TryFrom<Fields> for ModelCard {
+    type Error = &'static str;
+
+    fn try_from(fields: Fields) -> Result<Self, Self::Error> {
+        let Fields { unet2d, mmdit, process, prediction, size, classes, sampling } = fields;
+        let network = match (unet2d, mmdit) {
+            (Some(config), None) => NetworkConfig::UNet2D(config),
+            (None, Some(config)) => NetworkConfig::MmDit(config),
+            _ => return Err("expected a network: either `unet2d` or `mmdit`"),
+        };
+        Ok(Self { network, process, prediction, size, classes, sampling })
+    }
+}
+
+impl From<ModelCard> for Fields {
+    fn from(card: ModelCard) -> Self {
+        let ModelCard { network, process, prediction, size, classes, sampling } = card;
+        let (unet2d, mmdit) = match network {
+            NetworkConfig::UNet2D(config) => (Some(config), None),
+            NetworkConfig::MmDit(config) => (None, Some(config)),
+        };
+        Self { unet2d, mmdit, process, prediction, size, classes, sampling }
+    }
 }
 
 /// How to draw where nothing else is asked for.
@@ -45,46 +85,78 @@ impl ModelCard {
     /// # Errors
     /// [`ModelError::Card`] with what does not.
     pub fn check(&self) -> Result<(), ModelError> {
-        let fail = |reason: String| Err(ModelError::Card { reason });
-        if let Err(error) = self.unet2d.validate() {
-            return fail(error.to_string());
-        }
-        let channels = self.unet2d.in_channels;
-        if channels != self.unet2d.out_channels || !matches!(channels, 1 | 3) {
-            return fail(format!(
-                "pictures have 1 or 3 channels, and the network takes {channels} and gives {}",
-                self.unet2d.out_channels
-            ));
-        }
-        if let Some(kind) = self.unet2d.class_embed_type {
-            return fail(format!("its classes are a table, and `class_embed_type` asks for {kind:?}"));
-        }
-        let embedded = self.unet2d.num_class_embeds.unwrap_or(0);
-        let expected = if self.classes.is_empty() { 0 } else { self.classes.len() + 1 };
-        if embedded != expected {
-            return fail(format!(
-                "{} classes and \"no class\" need {expected} embeddings, and the network has {embedded}",
-                self.classes.len()
-            ));
-        }
         let [height, width] = self.size;
-        let levels = self.unet2d.block_out_channels.len();
-        if levels > 12 {
-            return fail(format!("{levels} levels halve the largest size, 4096, away"));
-        }
-        let coarsest = 1_usize << (levels - 1);
         if height == 0 || width == 0 || height > 4096 || width > 4096 {
             return fail(format!("the size {height} x {width} is not between 1 and 4096"));
         }
-        if !height.is_multiple_of(coarsest) || !width.is_multiple_of(coarsest) {
-            return fail(format!(
-                "the size {height} x {width} is no multiple of {coarsest}, as the network's levels ask"
-            ));
+        match &self.network {
+            NetworkConfig::UNet2D(config) => self.check_unet(config)?,
+            NetworkConfig::MmDit(config) => self.check_mmdit(config)?,
         }
         if self.sampling.steps == 0 || !self.sampling.guidance.is_finite() {
             return fail("the default steps must be at least 1 and the default guidance finite".to_owned());
         }
         Ok(())
+    }
+
+    fn check_unet(&self, unet2d: &UNet2DConfig) -> Result<(), ModelError> {
+        if let Err(error) = unet2d.validate() {
+            return fail(error.to_string());
+        }
+        check_channels(unet2d.in_channels, unet2d.out_channels)?;
+        if let Some(kind) = unet2d.class_embed_type {
+            return fail(format!("its classes are a table, and `class_embed_type` asks for {kind:?}"));
+        }
+        let embedded = unet2d.num_class_embeds.unwrap_or(0);
+        let expected = if self.classes.is_empty() { 0 } else { self.classes.len() + 1 };
+        self.check_classes(embedded, expected)?;
+        let [height, width] = self.size;
+        let levels = unet2d.block_out_channels.len();
+        if levels > 12 {
+            return fail(format!("{levels} levels halve the largest size, 4096, away"));
+        }
+        let coarsest = 1_usize << (levels - 1);
+        if !height.is_multiple_of(coarsest) || !width.is_multiple_of(coarsest) {
+            return fail(format!(
+                "the size {height} x {width} is no multiple of {coarsest}, as the network's levels ask"
+            ));
+        }
+        Ok(())
+    }
+
+    fn check_mmdit(&self, mmdit: &MmDitConfig) -> Result<(), ModelError> {
+        let transformer = &mmdit.transformer;
+        if let Err(error) = transformer.validate() {
+            return fail(error.to_string());
+        }
+        check_channels(transformer.in_channels, transformer.out_channels.unwrap_or(transformer.in_channels))?;
+        // It is always told a class, even if that is "no class" alone.
+        self.check_classes(mmdit.classes, self.classes.len() + 1)?;
+        let [height, width] = self.size;
+        let patch = transformer.patch_size;
+        let most = transformer.pos_embed_max_size.map_or(4096, |side| side * patch);
+        if [height, width].iter().any(|side| !side.is_multiple_of(patch) || *side > most) {
+            return fail(format!(
+                "the size {height} x {width} is not made of patches of {patch}, or larger than {most}, as the network asks"
+            ));
+        }
+        Ok(())
+    }
+
+    fn check_classes(&self, embedded: usize, expected: usize) -> Result<(), ModelError> {
+        match embedded == expected {
+            true => Ok(()),
+            false => fail(format!(
+                "{} classes and \"no class\" need {expected} embeddings, and the network has {embedded}",
+                self.classes.len()
+            )),
+        }
+    }
+
+    /// Whether the network is told a class for every picture, be it "no class".
+    #[must_use]
+    pub fn is_labelled(&self) -> bool {
+        !self.classes.is_empty() || matches!(self.network, NetworkConfig::MmDit(_))
     }
 
     /// The row of the class table that stands for "no class".
@@ -108,5 +180,16 @@ impl ModelCard {
             count: self.classes.len(),
             last: self.classes.len() - 1,
         })
+    }
+}
+
+fn fail(reason: String) -> Result<(), ModelError> {
+    Err(ModelError::Card { reason })
+}
+
+fn check_channels(from: usize, to: usize) -> Result<(), ModelError> {
+    match from == to && matches!(from, 1 | 3) {
+        true => Ok(()),
+        false => fail(format!("pictures have 1 or 3 channels, and the network takes {from} and gives {to}")),
     }
 }

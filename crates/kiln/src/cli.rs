@@ -7,7 +7,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use kiln::backend::BACKENDS;
 use kiln::checkpoint::StoredDType;
-use kiln::diffusion::{PROCESSES, SOLVERS};
+use kiln::diffusion::{PROCESSES, SOLVERS, TimeSampling};
 
 /// Diffusion, detection and attention models in Rust
 #[derive(Debug, Parser)]
@@ -41,6 +41,12 @@ pub struct Generate {
     /// The class to draw, by name or number; without it, all classes in turn
     #[arg(long, value_name = "C")]
     pub class: Option<String>,
+    /// The label of a model that takes a number: how difficult a terrain is to be, say
+    #[arg(long, value_name = "NUMBER", value_parser = finite, allow_hyphen_values = true, conflicts_with = "class")]
+    pub label: Option<f64>,
+    /// Height and width in pixels, of a consistency model's pictures; without it, as the model was trained
+    #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub size: Option<u32>,
     /// How many pictures
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub count: u32,
@@ -77,6 +83,24 @@ pub struct Train {
     /// From data to noise
     #[arg(long, value_name = "NAME", default_value = "flow", value_parser = PossibleValuesParser::new(PROCESSES.iter().map(|p| p.name)))]
     pub process: String,
+    /// How training times are drawn; without it, as suits the process
+    #[arg(long, value_name = "NAME")]
+    pub time: Option<Times>,
+    /// The network
+    #[arg(long, value_name = "NAME", default_value = "unet")]
+    pub model: Network,
+    /// MM-DiT: normalise queries and keys, which keeps the attention's logits small
+    #[arg(long)]
+    pub qk_norm: bool,
+    /// MM-DiT: blocks
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub depth: u32,
+    /// MM-DiT: attention heads, of 32 channels each
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub heads: u32,
+    /// MM-DiT: side of a patch in pixels
+    #[arg(long, value_name = "PIXELS", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub patch: u32,
     /// Height and width of the pictures in pixels; IDX data keep their own
     #[arg(long, value_name = "PIXELS", default_value_t = 32, value_parser = clap::value_parser!(u32).range(4..=1024))]
     pub size: u32,
@@ -199,6 +223,39 @@ pub struct Convert {
     /// The variant of the weights to read: fp16, ...
     #[arg(long, value_name = "NAME")]
     pub variant: Option<String>,
+}
+
+/// A network that can be trained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Network {
+    /// A U-Net
+    Unet,
+    /// The transformer of Stable Diffusion 3, told a class in place of a prompt
+    Mmdit,
+}
+
+/// How training times are drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Times {
+    /// Evenly
+    Uniform,
+    /// The logistic function of a standard normal: more in the middle
+    LogitNormal,
+    /// More in the middle, with weight at both ends (Esser et al. 2024, scale 1.29)
+    Mode,
+    /// As the cosine schedule has it, for a flow
+    Cosmap,
+}
+
+impl From<Times> for TimeSampling {
+    fn from(times: Times) -> Self {
+        match times {
+            Times::Uniform => Self::Uniform,
+            Times::LogitNormal => Self::LogitNormal { mean: 0.0, std: 1.0 },
+            Times::Mode => Self::Mode { scale: 1.29 },
+            Times::Cosmap => Self::CosMap,
+        }
+    }
 }
 
 /// A type of floats.

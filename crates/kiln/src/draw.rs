@@ -32,7 +32,7 @@ pub struct Progress {
 }
 
 /// So many pictures go through the network at once: more would only take more memory.
-const BATCH: usize = 16;
+pub(crate) const BATCH: usize = 16;
 
 impl PictureModel {
     /// Draws a picture for each of `classes` (`None`: of no class in particular). `progress` is called after each
@@ -58,7 +58,7 @@ impl PictureModel {
         let mut pictures = Vec::with_capacity(classes.len());
         for (batch, classes) in classes.chunks(BATCH).enumerate() {
             let denoiser = self.denoiser(classes, guidance)?;
-            let shape = [classes.len(), self.card.unet2d.in_channels, self.card.size[0], self.card.size[1]];
+            let shape = [classes.len(), self.card.network.channels(), self.card.size[0], self.card.size[1]];
             let key =
                 NoiseKey { seed: options.seed, sample: options.first + (batch * BATCH) as u64, step: 0 };
             let mut sampling =
@@ -75,6 +75,38 @@ impl PictureModel {
             pictures.extend(to_pictures(sampling.sample().clone(), pictures.len())?);
         }
         Ok(pictures)
+    }
+
+    /// The way from noise to one picture of `class`: after each step the sample, and the clean picture that the network had in
+    /// mind. A sample is shown at the contrast of a picture, whatever scale the process has.
+    ///
+    /// # Errors
+    /// As [`draw`](Self::draw).
+    pub fn trajectory(
+        &self,
+        class: Option<usize>,
+        options: &DrawOptions,
+    ) -> Result<Vec<[Picture; 2]>, ModelError> {
+        if let Some(class) = class {
+            self.card.class(&class.to_string())?;
+        }
+        let defaults = self.card.sampling;
+        let process = self.process.as_ref();
+        let times = grid::natural(process, options.steps.unwrap_or(defaults.steps))?;
+        let sampler = Sampler::new(options.solver.unwrap_or(defaults.solver), times)?;
+        let denoiser = self.denoiser(&[class], options.guidance.unwrap_or(defaults.guidance))?;
+        let shape = [1, self.card.network.channels(), self.card.size[0], self.card.size[1]];
+        let key = NoiseKey { seed: options.seed, sample: options.first, step: 0 };
+        let sampling = sampler.start_keyed(process, denoiser.as_ref(), shape, key, &self.device)?;
+        let mut frames = Vec::with_capacity(sampling.total());
+        for step in sampling {
+            let law = process.law(step.s);
+            // Pictures have a standard deviation of about a half; noise is shown as wide as they are.
+            let shown = step.sample / (2.0 * law.sigma).hypot(law.alpha);
+            let [sample, estimate] = [shown, step.estimate.data].map(|x| to_pictures(x, 0));
+            frames.extend(sample?.into_iter().zip(estimate?).map(|(sample, estimate)| [sample, estimate]));
+        }
+        Ok(frames)
     }
 
     /// The network for a batch of classes, guided where that changes anything.
@@ -95,9 +127,9 @@ impl PictureModel {
         let labels: Vec<i64> = labels.into_iter().map(|class| class as i64).collect();
         let labels = TensorData::new(labels.clone(), [labels.len()]);
         let labels = Tensor::<1, Int>::from_data(labels, &self.device);
-        let labels = (!self.card.classes.is_empty()).then_some(labels);
+        let labels = self.card.is_labelled().then_some(labels);
         let network = Network::new(process, self.card.prediction, move |x, times| {
-            self.network.forward(x, times, labels.clone())
+            self.network.predict(x, times, labels.clone())
         })?;
         Ok(match guided {
             true => Box::new(Clipped::new(
@@ -114,7 +146,7 @@ impl PictureModel {
 }
 
 /// Values from -1 to 1, `[batch, channels, height, width]`, as 8-bit pictures; `first` is the number of the first.
-fn to_pictures(x: Tensor<4>, first: usize) -> Result<Vec<Picture>, ModelError> {
+pub(crate) fn to_pictures(x: Tensor<4>, first: usize) -> Result<Vec<Picture>, ModelError> {
     let [batch, channels, height, width] = x.dims();
     let layout = if channels == 1 { Channels::Grey } else { Channels::Rgb };
     // Channels last, as pictures have them.

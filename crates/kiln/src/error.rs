@@ -49,6 +49,12 @@ pub enum ModelError {
         /// The last one's number.
         last: usize,
     },
+    /// What a picture is to show was told in another way than the model takes.
+    #[error("{reason}")]
+    Label {
+        /// What the model takes.
+        reason: String,
+    },
     /// The solver, its steps or the process can't be used.
     #[error(transparent)]
     Diffusion(#[from] DiffusionError),

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail};
+use burn::tensor::Device;
 use indicatif::{ProgressBar, ProgressStyle};
 use kiln::diffusion::SolverConfig;
 use kiln::picture::{Picture, grid};
-use kiln::{DrawOptions, ModelError, PictureModel};
+use kiln::{DirectModel, DirectOptions, DrawOptions, Label, LabelKind, ModelError, PictureModel, Progress};
 
 use crate::cli::Generate;
 use crate::interrupt::{Interrupted, set_on_interrupt};
@@ -20,12 +21,76 @@ pub fn run(options: &Generate) -> Result<()> {
     let out = Output::new(&options.out)?;
     let device = kiln::backend::open(options.backend.name.as_deref())?;
     let model = options.model.as_deref().map(|name| source::locate(name, None)).transpose()?;
-    let model = match model {
-        None => PictureModel::digits(&device)?,
-        Some(path) if path.is_dir() => PictureModel::open(path.join(MODEL_FILE), &device)?,
-        Some(path) => PictureModel::open(path, &device)?,
-    };
+    let model = open(model.as_deref(), &device)?;
     let count = options.count as usize;
+
+    let interrupted = Arc::new(AtomicBool::new(false));
+    set_on_interrupt(Arc::clone(&interrupted))?;
+    let bar = ProgressBar::new(1).with_style(
+        ProgressStyle::with_template("drawing {bar:40} {pos}/{len} steps, {eta} left")
+            .context("the progress bar's template")?,
+    );
+    let watch = |progress: Progress| {
+        bar.set_length(progress.total as u64);
+        bar.set_position(progress.done as u64);
+        match interrupted.load(Ordering::Relaxed) {
+            true => Err("interrupted".to_owned()),
+            false => Ok(()),
+        }
+    };
+    let pictures = match &model {
+        Model::Diffusion(model) => by_steps(model, options, count, watch)?,
+        Model::Direct(model) => directly(model, options, count, watch)?,
+    };
+    bar.finish_and_clear();
+    let pictures = match pictures {
+        Err(ModelError::Stopped(_)) if interrupted.load(Ordering::Relaxed) => {
+            bail!(Interrupted("; nothing was written".to_owned()))
+        }
+        pictures => pictures?,
+    };
+    out.write(&pictures)
+}
+
+/// What draws.
+enum Model {
+    /// Through the steps of a solver.
+    Diffusion(PictureModel),
+    /// In one step, or a few.
+    Direct(DirectModel),
+}
+
+fn open(path: Option<&Path>, device: &Device) -> Result<Model> {
+    let Some(path) = path else { return Ok(Model::Diffusion(PictureModel::digits(device)?)) };
+    let run = path.join(MODEL_FILE);
+    // A folder with a config is a model's; any other is a run's, finished or not.
+    let of_run = path.is_dir() && (run.is_file() || !path.join("config.json").is_file());
+    if path.is_dir() && !of_run {
+        return Ok(Model::Direct(DirectModel::open(path, device)?));
+    }
+    match PictureModel::open(if of_run { &run } else { path }, device) {
+        Ok(model) => Ok(Model::Diffusion(model)),
+        // No model of `kiln train`; what else it may be, its tensors tell.
+        Err(ModelError::Kind { .. }) => Ok(Model::Direct(DirectModel::open(path, device)?)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What a drawing ended with: pictures, or the reason why it was stopped.
+type Drawn = Result<Vec<Picture>, ModelError>;
+
+fn by_steps(
+    model: &PictureModel,
+    options: &Generate,
+    count: usize,
+    watch: impl FnMut(Progress) -> Result<(), String>,
+) -> Result<Drawn> {
+    if options.label.is_some() {
+        bail!("--label is for models that take a number; this one takes --class");
+    }
+    if options.size.is_some() {
+        bail!("--size is for consistency models; this one draws at its own size");
+    }
     let class = options.class.as_deref().map(|class| model.card().class(class)).transpose()?;
     let known = model.card().classes.len();
     let classes: Vec<_> =
@@ -37,29 +102,41 @@ pub fn run(options: &Generate) -> Result<()> {
         steps: options.steps.map(|steps| steps as usize),
         guidance: options.guidance,
     };
+    Ok(model.draw(&classes, &draw, watch))
+}
 
-    let interrupted = Arc::new(AtomicBool::new(false));
-    set_on_interrupt(Arc::clone(&interrupted))?;
-    let bar = ProgressBar::new(1).with_style(
-        ProgressStyle::with_template("drawing {bar:40} {pos}/{len} steps, {eta} left")
-            .context("the progress bar's template")?,
-    );
-    let pictures = model.draw(&classes, &draw, |progress| {
-        bar.set_length(progress.total as u64);
-        bar.set_position(progress.done as u64);
-        match interrupted.load(Ordering::Relaxed) {
-            true => Err("interrupted".to_owned()),
-            false => Ok(()),
+fn directly(
+    model: &DirectModel,
+    options: &Generate,
+    count: usize,
+    watch: impl FnMut(Progress) -> Result<(), String>,
+) -> Result<Drawn> {
+    if let Some(flag) = [("--solver", options.solver.is_some()), ("--guidance", options.guidance.is_some())]
+        .into_iter()
+        .find_map(|(flag, given)| given.then_some(flag))
+    {
+        bail!("{flag} is for models that draw through a solver's steps; a consistency model has its own");
+    }
+    let labels: Vec<Option<Label>> = match (model.labels(), options.label, options.class.as_deref()) {
+        (LabelKind::None, None, None) => vec![None; count],
+        (LabelKind::None, ..) => bail!("the model takes neither --label nor --class"),
+        (LabelKind::Number, Some(number), _) => vec![Some(Label::Number(number)); count],
+        (LabelKind::Number, None, _) => bail!("the model takes a number: --label NUMBER"),
+        (LabelKind::Class(_), Some(_), _) => {
+            bail!("--label is for models that take a number; this one takes --class")
         }
-    });
-    bar.finish_and_clear();
-    let pictures = match pictures {
-        Err(ModelError::Stopped(_)) if interrupted.load(Ordering::Relaxed) => {
-            bail!(Interrupted("; nothing was written".to_owned()))
-        }
-        pictures => pictures?,
+        (LabelKind::Class(known), None, None) => (0..count).map(|i| Some(Label::Class(i % known))).collect(),
+        (LabelKind::Class(known), None, Some(class)) => match class.parse() {
+            Ok(class) if class < known => vec![Some(Label::Class(class)); count],
+            _ => bail!("there is no class {class}: the model has {known}, numbered 0 to {}", known - 1),
+        },
     };
-    out.write(&pictures)
+    let draw = DirectOptions {
+        seed: options.seed,
+        steps: options.steps.unwrap_or(1) as usize,
+        size: options.size.map(|size| size as usize),
+    };
+    Ok(model.draw(&labels, &draw, watch))
 }
 
 /// Where pictures go: one grid, or a folder of single ones.

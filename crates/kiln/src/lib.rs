@@ -47,11 +47,15 @@ pub use kiln_training as training;
 pub use kiln_upsampling as upsampling;
 
 mod card;
+mod direct;
 mod draw;
 mod error;
 mod model;
+mod network;
 
 pub use card::{ModelCard, SamplingDefaults};
+pub use direct::{DirectModel, DirectOptions, Label, LabelKind};
 pub use draw::{DrawOptions, Progress};
 pub use error::ModelError;
 pub use model::PictureModel;
+pub use network::{Drawing, MmDit, MmDitConfig, NetworkConfig, PictureNetwork};

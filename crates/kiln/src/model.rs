@@ -6,11 +6,10 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use kiln_checkpoint::{Checkpoint, SaveOptions, StoredDType};
-use kiln_denoisers::UNet2D;
 use kiln_diffusion::Process;
 
 use crate::card::KEY;
-use crate::{ModelCard, ModelError};
+use crate::{ModelCard, ModelError, PictureNetwork};
 
 /// The small class-conditional model of digits that is in the program; README says how it was trained.
 const DIGITS: &[u8] = include_bytes!("../models/digits.safetensors");
@@ -19,7 +18,7 @@ const DIGITS: &[u8] = include_bytes!("../models/digits.safetensors");
 #[derive(Debug)]
 pub struct PictureModel {
     pub(crate) card: ModelCard,
-    pub(crate) network: UNet2D,
+    pub(crate) network: PictureNetwork,
     pub(crate) process: Box<dyn Process>,
     pub(crate) device: Device,
 }
@@ -29,7 +28,7 @@ impl PictureModel {
     ///
     /// # Errors
     /// [`ModelError::Card`] or [`ModelError::Diffusion`] where the card's parts do not fit together.
-    pub fn new(card: ModelCard, network: UNet2D, device: &Device) -> Result<Self, ModelError> {
+    pub fn new(card: ModelCard, network: PictureNetwork, device: &Device) -> Result<Self, ModelError> {
         card.check()?;
         let process = card.process.build()?;
         card.prediction.check(process.as_ref())?;
@@ -60,7 +59,7 @@ impl PictureModel {
         let describe = |reason: String| ModelError::Description { file: file.label().to_owned(), reason };
         let card: ModelCard = serde_json::from_str(text).map_err(|error| describe(error.to_string()))?;
         card.check().map_err(|error| describe(error.to_string()))?;
-        let network = card.unet2d.init(device).map_err(|error| describe(error.to_string()))?;
+        let network = card.network.init(device).map_err(|error| describe(error.to_string()))?;
         let loaded = file.load_into(network)?;
         if let Some(surplus) = loaded.surplus.first() {
             tracing::warn!(
@@ -90,7 +89,7 @@ impl PictureModel {
 /// Writes a network with its card.
 pub(crate) fn save(
     card: &ModelCard,
-    network: &UNet2D,
+    network: &PictureNetwork,
     path: &Path,
     dtype: StoredDType,
 ) -> Result<(), ModelError> {

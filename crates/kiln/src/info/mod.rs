@@ -129,7 +129,7 @@ fn unknown(tensors: &Checkpoint, report: &mut Report) -> Result<()> {
         report.layout = "kiln".to_owned();
         part.class = Some("UNet2DModel".to_owned());
         let [height, width] = card.size;
-        report.note(&format!("draws pictures of {height} x {width}, {} channels", card.unet2d.in_channels));
+        report.note(&format!("draws pictures of {height} x {width}, {} channels", card.network.channels()));
         if !card.classes.is_empty() {
             report.note(&format!("classes: {}", card.classes.join(", ")));
         }

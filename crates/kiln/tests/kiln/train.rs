@@ -111,3 +111,58 @@ fn folders_of_pictures_are_learnt_too() {
     let drawn = Picture::open(dir.path().join("kiln.png")).unwrap();
     assert_eq!(drawn.channels(), kiln::picture::Channels::Rgb);
 }
+
+/// One format for all of them: each is learnt, resumed, and drawn with.
+#[rstest::rstest]
+#[case("vp")]
+#[case("ve")]
+#[case("subvp")]
+#[case("flow")]
+#[case("edm")]
+fn every_process_is_learnt_resumed_and_drawn_with(#[case] process: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    idx(&dir.path().join("data"), 10);
+    let train = |out: &str, steps: &str, more: &[&str]| {
+        let arguments =
+            ["train", "--data", "data", "--channels", "8,8", "--batch-size", "4", "--sample-every", "100"];
+        let of_run = ["--process", process, "--steps", steps, "--checkpoint-every", "2", "--out", out];
+        succeeds(dir.path(), &[&arguments[..], &of_run, more].concat());
+        let model = fs::read(dir.path().join(out).join("model.safetensors")).unwrap();
+        (losses(&dir.path().join(out)), model)
+    };
+    let whole = train("run", "4", &[]);
+    assert!(
+        whole.0.lines().skip(1).all(|row| row.split(',').nth(1).unwrap().parse::<f32>().unwrap() < 100.0)
+    );
+    // A run that is at its end is resumed to what it is; its schedule's horizon stays.
+    assert_eq!(train("run", "4", &["--resume"]), whole);
+    succeeds(dir.path(), &["generate", "--model", "run", "--class", "1", "--count", "1", "--steps", "3"]);
+}
+
+#[test]
+fn a_transformer_is_learnt_and_tells_its_attention_s_logits() {
+    let dir = tempfile::tempdir().unwrap();
+    idx(&dir.path().join("data"), 10);
+    let head =
+        ["train", "--data", "data", "--model", "mmdit", "--depth", "2", "--heads", "1", "--patch", "2"];
+    let tail = ["--batch-size", "4", "--steps", "52", "--sample-every", "100"];
+    for (out, more) in [
+        ("plain", &["--time", "mode"][..]),
+        ("normed", &["--qk-norm", "--time", "cosmap"]),
+        ("even", &["--time", "uniform", "--process", "vp"]),
+        ("middle", &["--time", "logit-normal"]),
+    ] {
+        succeeds(dir.path(), &[&head[..], &tail, more, &["--out", out]].concat());
+        let logits = fs::read_to_string(dir.path().join(out).join("logits.csv")).unwrap();
+        let rows: Vec<Vec<&str>> = logits.lines().map(|row| row.split(',').collect()).collect();
+        assert_eq!(rows[0], ["step", "block0", "block1"]);
+        assert_eq!((rows[1][0], rows[2][0], rows.len()), ("0", "50", 3), "{logits}");
+        assert!(rows[1..].iter().flatten().all(|value| value.parse::<f32>().unwrap() >= 0.0), "{logits}");
+        succeeds(dir.path(), &["generate", "--model", out, "--class", "1", "--count", "1", "--steps", "2"]);
+    }
+    fails(
+        dir.path(),
+        &["train", "--data", "data", "--model", "mmdit", "--patch", "3", "--out", "odd"],
+        "patches of 3",
+    );
+}

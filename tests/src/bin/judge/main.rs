@@ -1,6 +1,9 @@
 //! Judges a model of digits: `judge train [RUN]` trains the reader; `judge score [MODEL] [COUNT]` draws COUNT digits of
-//! each class at the model's defaults and tells how many are read as what was asked for, and how many are near copies.
+//! each class at the model's defaults and tells how many are read as what was asked for, and how many are near copies;
+//! `judge table COUNT PAGE PICTURE MODEL...` writes a page with each model by solver and steps (`cargo xtask score`).
 #![allow(clippy::print_stdout)]
+
+mod table;
 
 use std::error::Error;
 
@@ -17,7 +20,15 @@ fn main() -> Result<(), Box<dyn Error>> {
         ["score"] => score(&PictureModel::digits(&device)?, 100)?,
         ["score", model] => score(&PictureModel::open(model, &device)?, 100)?,
         ["score", model, count] => score(&PictureModel::open(model, &device)?, count.parse()?)?,
-        _ => return Err("judge train [RUN] | judge score [MODEL] [COUNT]".into()),
+        ["table", count, page, picture, ref models @ ..] => {
+            return table::write(count.parse()?, page.as_ref(), picture.as_ref(), models);
+        }
+        _ => {
+            return Err(
+                "judge train [RUN] | judge score [MODEL] [COUNT] | judge table COUNT PAGE PICTURE MODEL..."
+                    .into(),
+            );
+        }
     }
     println!(
         "the reader's share of held-out digits: {:.4}",
