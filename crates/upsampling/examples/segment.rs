@@ -9,13 +9,14 @@
 
 use std::error::Error;
 
-use burn::module::{AutodiffModule, Module};
+use burn::module::Module;
 use burn::nn::PaddingConfig2d;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
-use burn::optim::{AdamConfig, GradientsParams, Optimizer};
+use burn::optim::GradientsParams;
 use burn::tensor::activation::{log_softmax, relu};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use kiln_backend::noise::{NoiseKey, normal};
+use kiln_optim::{AdamConfig, NamedOptimizer};
 use kiln_upsampling::{Fcn, FcnConfig, FcnStride, SegmentationUNet, SegmentationUNetConfig};
 
 const SIDE: usize = 64;
@@ -100,13 +101,13 @@ fn overlap(scores: Tensor<4>, labels: Tensor<3, Int>) -> Vec<f64> {
 }
 
 #[allow(clippy::print_stdout, reason = "an example's result")]
-fn train<M: AutodiffModule>(
+fn train<M: Module>(
     mut network: M,
     steps: usize,
     device: &Device,
     forward: impl Fn(&M, Tensor<4>) -> Tensor<4>,
 ) {
-    let mut adam = AdamConfig::new().with_epsilon(1e-8).init();
+    let mut adam = NamedOptimizer::new(AdamConfig::new().build());
     for step in 0..steps {
         let (pictures, labels) = shapes(8, step as u64, device);
         let loss = loss(forward(&network, pictures), labels);
