@@ -11,7 +11,7 @@
 //!
 //! | axis | is | here |
 //! |---|---|---|
-//! | [`Process`] | alpha, sigma and their derivatives, on the host in f64 | DDPM's ladder, VP, sub-VP, VE, rectified flow |
+//! | [`Process`] | alpha, sigma and their derivatives, on the host in f64 | DDPM's ladder, VP, sub-VP, VE, rectified flow, EDM, or a [`LinearSde`] of one's own |
 //! | [`Prediction`] | what a network's output means | noise, sample, v, score, velocity, EDM |
 //! | [`Denoiser`] | `(x, t)` to an [`Estimate`] of data and noise | a closure, [`Network`], [`Guided`], [`ClassifierGuided`], [`Clipped`] |
 //! | [`Solver`] | one step `t → s` | ancestral (DDPM, DDIM), Euler, Heun, DPM-Solver, UniPC, DEIS, PNDM, ... |
