@@ -23,6 +23,10 @@ pub enum Command {
     Generate(Generate),
     /// Train a model that draws, on a folder of pictures or an IDX data set
     Train(Train),
+    /// Find objects in photographs with a DETR: boxes drawn on them, and COCO's results
+    Detect(Detect),
+    /// Score results against the truth as COCO does: its 12 numbers, or panoptic quality, as JSON
+    Score(Score),
     /// Compute what a reference file asks of a checkpoint, and compare: status 0 if all is within the tolerance, 1 if not
     Verify(Verify),
     /// Tell what a model's file or folder holds, and what this build can do with it
@@ -167,6 +171,40 @@ pub struct Quadratic {
     /// Steps of either at most
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub steps: u32,
+}
+
+#[derive(Debug, Args)]
+pub struct Detect {
+    /// Photographs, or folders of them
+    #[arg(value_name = "PHOTO", required = true)]
+    pub photos: Vec<PathBuf>,
+    /// A detector's folder, or owner/name[@revision] on the Hugging Face Hub
+    #[arg(long, value_name = "DIR")]
+    pub model: String,
+    /// How probable an object must be
+    #[arg(long, value_name = "SHARE", default_value_t = 0.7, value_parser = share)]
+    pub threshold: f64,
+    /// The folder for the pictures, results.json and, with masks, panoptic.json and its maps
+    #[arg(long, value_name = "DIR", default_value = "detected")]
+    pub out: PathBuf,
+    #[command(flatten)]
+    pub backend: Backend,
+}
+
+#[derive(Debug, Args)]
+pub struct Score {
+    /// COCO's file of the truth; with --panoptic, beside its folder of PNG maps
+    #[arg(value_name = "TRUTH.json")]
+    pub truth: PathBuf,
+    /// A list of results; with --panoptic, a file as the truth's
+    #[arg(value_name = "RESULTS.json")]
+    pub results: PathBuf,
+    /// Panoptic quality
+    #[arg(long)]
+    pub panoptic: bool,
+    /// Compare masks where results have boxes too
+    #[arg(long, conflicts_with = "panoptic")]
+    pub masks: bool,
 }
 
 #[derive(Debug, Args)]

@@ -3,11 +3,13 @@
 
 mod cli;
 mod convert;
+mod detect;
 mod generate;
 mod info;
 mod interrupt;
 mod output;
 mod quadratic;
+mod score;
 mod source;
 mod train;
 mod verify;
@@ -24,6 +26,8 @@ fn main() -> ExitCode {
     let outcome = match cli::Cli::parse().command {
         cli::Command::Generate(options) => generate::run(&options).map(|()| ExitCode::SUCCESS),
         cli::Command::Train(options) => train::run(&options).map(|()| ExitCode::SUCCESS),
+        cli::Command::Detect(options) => detect::run(&options).map(|()| ExitCode::SUCCESS),
+        cli::Command::Score(options) => score::run(&options).map(|()| ExitCode::SUCCESS),
         cli::Command::Verify(options) => verify::run(&options),
         cli::Command::Info(options) => info::run(&options).map(|()| ExitCode::SUCCESS),
         cli::Command::Convert(options) => convert::run(&options).map(|()| ExitCode::SUCCESS),

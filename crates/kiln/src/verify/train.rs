@@ -128,13 +128,13 @@ fn schedule(call: &Call<'_>) -> Result<BetaSchedule> {
 
 /// An optimizer that requests name.
 #[derive(Debug)]
-enum Method {
+pub(super) enum Method {
     Adam(AdamConfig),
     AdamW(AdamWConfig),
 }
 
 impl Method {
-    fn take(call: &Call<'_>) -> Result<Self> {
+    pub(super) fn take(call: &Call<'_>) -> Result<Self> {
         let name = call.option::<String>("optimizer")?.unwrap_or_else(|| "AdamW".to_owned());
         let [beta1, beta2] = call.option("betas")?.unwrap_or([0.9, 0.999]);
         let epsilon = call.option("epsilon")?.unwrap_or(1e-8);
