@@ -112,7 +112,10 @@ impl LinearState {
         let query = match normaliser {
             Normaliser::Total { .. } => query,
             Normaliser::PerFeature => {
-                let z = before.clone().narrow(3, value_dim, 1).swap_dims(2, 3) + key.clone().cumsum(2);
+                // z before is summed with the keys and not added to their sums: such a column of a larger tensor, added
+                // element by element, is read wrong by Burn's fusion on GPUs.
+                let z = before.clone().narrow(3, value_dim, 1).swap_dims(2, 3);
+                let z = Tensor::cat(vec![z, key.clone()], 2).cumsum(2).narrow(2, 1, n);
                 query / z.clamp_min(f32::MIN_POSITIVE)
             }
         };
