@@ -182,7 +182,7 @@ impl<const D: usize> Flow<'_, D> {
             let w = step as f64 * h;
             // In w, in which the steps are even: dz/dw = dz/dtheta dtheta/dw.
             let slope = |z: Tensor<D>, w: f64| {
-                let (slope, divergence) = self.slope(z, at(w), probes);
+                let (slope, divergence) = self.slope(&z, at(w), probes);
                 let pace = 2.0 * (last - first) * w;
                 (scale(pace, slope), divergence.into_iter().map(|d| d * pace).collect::<Vec<_>>())
             };
@@ -207,14 +207,14 @@ impl<const D: usize> Flow<'_, D> {
     }
 
     /// dz/dtheta, and its divergence as far as the probes see it.
-    fn slope(&self, z: Tensor<D>, theta: f64, probes: &[Tensor<D>]) -> (Tensor<D>, Vec<f64>) {
+    fn slope(&self, z: &Tensor<D>, theta: f64, probes: &[Tensor<D>]) -> (Tensor<D>, Vec<f64>) {
         let (sine, cosine) = theta.sin_cos();
         let t = self.process.time_at_log_snr(2.0 * (cosine.ln() - sine.ln()));
         let norm = self.process.law(t).norm();
         let mut slope = None;
         let mut divergence = vec![0.0; z.dims()[0]];
         for probe in probes {
-            let row = gradient::of(&z, |z| {
+            let row = gradient::of(z, |z| {
                 let estimate = self.denoiser.denoise(scale(norm, z), t);
                 let value = blend([-sine, cosine], estimate.data, estimate.noise);
                 slope.get_or_insert_with(|| value.clone().without_autodiff());

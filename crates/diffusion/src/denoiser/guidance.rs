@@ -148,7 +148,7 @@ impl Interval {
 
 /// A sum over each sample's own coordinates, shaped `[batch, 1, ...]`.
 fn sum_each<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    (1..D).fold(x, |x, dim| x.sum_dim(dim))
+    (1..D).fold(x, Tensor::sum_dim)
 }
 
 /// The norm of a conditional output is held above this.
