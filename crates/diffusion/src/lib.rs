@@ -77,9 +77,9 @@ pub use sampling::{Draw, Finish, NoiseSource, Paused, Sampler, Sampling, Step, k
 pub use scheduler::{Limit, NoiseAfter, Request, SCHEDULERS, Scaling, Schedule};
 pub use solver::{
     Advance, Ancestral, Averaged, Beginning, Block, Boundary, Clock, Consistency, Corrected, DpmSolver,
-    Euler, FinalOrder, Heun, History, Integrand, LinearMultistep, Midpoint, Nodes, Pndm, SOLVERS, SavedState,
-    SecondOrder, SingleStep, Solver, SolverConfig, SolverEntry, SolverKind, SolverState, StepContext,
-    StepFunction, Stepper, Stochasticity, Trajectory, UniPc, Variance,
+    Euler, FinalOrder, Heun, History, Integrand, LinearMultistep, Midpoint, Nodes, Pndm, Predictor,
+    PredictorCorrector, SOLVERS, SavedState, SecondOrder, SingleStep, Solver, SolverConfig, SolverEntry,
+    SolverKind, SolverState, StepContext, StepFunction, Stepper, Stochasticity, Trajectory, UniPc, Variance,
 };
 
 /// The README's example, compiled as a test.

@@ -24,6 +24,8 @@ mod losses;
 mod orders;
 #[path = "diffusion/predictions.rs"]
 mod predictions;
+#[path = "diffusion/predictor_corrector.rs"]
+mod predictor_corrector;
 #[path = "diffusion/reflow.rs"]
 mod reflow;
 #[path = "diffusion/sampling.rs"]

@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Ancestral, Clock, Consistency, DpmSolver, Euler, FinalOrder, Heun, Integrand, LinearMultistep, Midpoint,
-    Nodes, Pndm, SingleStep, Stepper, Stochasticity, Trajectory, UniPc, Variance, start,
+    Nodes, Pndm, Predictor, PredictorCorrector, SingleStep, Stepper, Stochasticity, Trajectory, UniPc,
+    Variance, start,
 };
 use crate::error::require;
 use crate::{DiffusionError, Process};
@@ -59,6 +60,8 @@ pub enum SolverConfig {
     Consistency(Consistency),
     /// [`Trajectory`]: TCD.
     Trajectory(Trajectory),
+    /// [`PredictorCorrector`]: the reverse stochastic equation.
+    PredictorCorrector(PredictorCorrector),
 }
 
 impl SolverConfig {
@@ -138,12 +141,23 @@ impl SolverConfig {
                 let data = boundary.map_or(1.0, |boundary| boundary.sigma_data);
                 require("sigma_data of the boundary", "above 0", data, data > 0.0).map(drop)
             }
+            Self::PredictorCorrector(PredictorCorrector { signal_to_noise, .. }) => {
+                let what = "the signal-to-noise ratio of the corrector";
+                require(what, "above 0", signal_to_noise, signal_to_noise > 0.0).map(drop)
+            }
             Self::Euler { .. } | Self::Heun { .. } | Self::Pndm(_) => Ok(()),
         }
     }
 
     /// Whether a run can start at t: a clock that shows the noise ratio stands at infinity where alpha is 0.
     pub(crate) fn check_start(self, process: &dyn Process, t: f64) -> Result<(), DiffusionError> {
+        if let Self::PredictorCorrector(PredictorCorrector { predictor: Predictor::EulerMaruyama, .. }) = self
+            && !process.drift(t).is_finite()
+        {
+            let problem =
+                format!("at t = {t} the drift is infinite; start later, or step by reverse diffusion");
+            return Err(DiffusionError::Grid { problem });
+        }
         let (Self::Euler { clock } | Self::Heun { clock }) = self else { return Ok(()) };
         let clock = if clock == Clock::OfProcess { process.clock() } else { clock };
         if clock == Clock::NoiseRatio && process.alpha(t) == 0.0 {
@@ -172,6 +186,7 @@ impl SolverConfig {
             Self::Pndm(rule) => start(rule, "PNDM"),
             Self::Consistency(rule) => start(rule, "consistency"),
             Self::Trajectory(rule) => start(rule, "trajectory"),
+            Self::PredictorCorrector(rule) => start(rule, "predictor and corrector"),
         })
     }
 }
