@@ -9,6 +9,8 @@ use kiln::backend::BACKENDS;
 use kiln::checkpoint::StoredDType;
 use kiln::diffusion::{PROCESSES, SOLVERS, TimeSampling};
 
+use crate::upscale::Method;
+
 /// Diffusion, detection and attention models in Rust
 #[derive(Debug, Parser)]
 #[command(name = "kiln", version, propagate_version = true)]
@@ -23,6 +25,8 @@ pub enum Command {
     Generate(Generate),
     /// Train a model that draws, on a folder of pictures or an IDX data set
     Train(Train),
+    /// Make a photograph two or four times as large
+    Upscale(Upscale),
     /// Find objects in photographs with a DETR: boxes drawn on them, and COCO's results
     Detect(Detect),
     /// Score results against the truth as COCO does: its 12 numbers, or panoptic quality, as JSON
@@ -152,6 +156,44 @@ pub struct Train {
     pub sample_every: usize,
     #[command(flatten)]
     pub backend: Backend,
+}
+
+#[derive(Debug, Args)]
+pub struct Upscale {
+    /// A PNG, JPEG or WebP picture
+    #[arg(value_name = "PHOTO")]
+    pub photo: PathBuf,
+    /// How many times as wide and as high
+    #[arg(long, value_name = "N", default_value = "2")]
+    pub scale: UpscaleFactor,
+    /// How pixels between pixels are found
+    #[arg(long, value_name = "NAME", default_value = "dat")]
+    pub method: Method,
+    /// The PNG file to write; without it, beside PHOTO under its name and _x2 or _x4
+    #[arg(long, value_name = "PATH")]
+    pub out: Option<PathBuf>,
+    #[command(flatten)]
+    pub backend: Backend,
+}
+
+/// How many times as large.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum UpscaleFactor {
+    /// Twice
+    #[value(name = "2")]
+    Two,
+    /// Four times
+    #[value(name = "4")]
+    Four,
+}
+
+impl UpscaleFactor {
+    pub fn factor(self) -> u32 {
+        match self {
+            Self::Two => 2,
+            Self::Four => 4,
+        }
+    }
 }
 
 #[derive(Debug, Args)]

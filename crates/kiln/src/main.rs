@@ -12,6 +12,7 @@ mod quadratic;
 mod score;
 mod source;
 mod train;
+mod upscale;
 mod verify;
 
 use std::process::ExitCode;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
     let outcome = match cli::Cli::parse().command {
         cli::Command::Generate(options) => generate::run(&options).map(|()| ExitCode::SUCCESS),
         cli::Command::Train(options) => train::run(&options).map(|()| ExitCode::SUCCESS),
+        cli::Command::Upscale(options) => upscale::run(&options).map(|()| ExitCode::SUCCESS),
         cli::Command::Detect(options) => detect::run(&options).map(|()| ExitCode::SUCCESS),
         cli::Command::Score(options) => score::run(&options).map(|()| ExitCode::SUCCESS),
         cli::Command::Verify(options) => verify::run(&options),

@@ -18,6 +18,8 @@ mod mistakes;
 mod quadratic;
 #[path = "kiln/train.rs"]
 mod train;
+#[path = "kiln/upscale.rs"]
+mod upscale;
 #[path = "kiln/verify.rs"]
 mod verify;
 
