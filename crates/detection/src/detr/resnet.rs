@@ -252,7 +252,8 @@ impl ResNetConfig {
         [before, dilation]: [usize; 2],
         device: &Device,
     ) -> Residual {
-        let act = Some(self.hidden_act);
+        // transformers gives `hidden_act` to the stem and to the sum; within a layer it is always ReLU.
+        let act = Some(ActivationFunction::Relu);
         let conv = |channels, size, stride, dilation, act| {
             ConvLayer::new(channels, Kernel { size, stride, dilation }, act, device)
         };
