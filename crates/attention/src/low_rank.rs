@@ -122,6 +122,7 @@ pub fn nystrom(
 /// The pseudo-inverse of matrices whose rows sum to 1, `[batch, heads, r, r]`, by as many iterations. They start from
 /// `A^T / c` with c the greatest sum of a column over the whole batch.
 #[must_use]
+#[expect(clippy::needless_pass_by_value, reason = "tensors go by value, as everywhere")]
 pub fn pseudo_inverse(matrix: Tensor<4>, iterations: usize) -> Tensor<4> {
     let [.., r, _] = matrix.dims();
     let identity = Tensor::<2>::eye(r, &matrix.device()).cast(matrix.dtype()).unsqueeze::<4>();

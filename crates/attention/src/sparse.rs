@@ -154,7 +154,8 @@ impl Blocks {
         let [b, _, width] = x.dims();
         let Self { n, size, count, .. } = self;
         let zeros = |tokens| Tensor::zeros([b, tokens, width], (&x.device(), x.dtype()));
-        let x = Tensor::cat(vec![zeros(size), x.clone(), zeros(size * (count + 1) - n)], 1);
+        let (before, after) = (zeros(size), zeros(size * (count + 1) - n));
+        let x = Tensor::cat(vec![before, x, after], 1);
         let part = |i: usize| x.clone().narrow(1, i * size, count * size).reshape([b, count, size, width]);
         Tensor::cat(vec![part(0), part(1), part(2)], 2)
     }

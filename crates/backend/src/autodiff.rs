@@ -79,7 +79,7 @@ impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
         if [&query, &key, &value].into_iter().any(is_tracked::<B, C>) {
             return composed::linear_attention::forward::<Self>(query, key, value, function, floor);
         }
-        let [query, key, value] = [query, key, value].map(|x| x.into_primitive());
+        let (query, key, value) = (query.into_primitive(), key.into_primitive(), value.into_primitive());
         <Self as AutodiffBackend>::from_inner(B::linear_attention(query, key, value, function, floor))
     }
 

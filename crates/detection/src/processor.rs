@@ -80,7 +80,7 @@ pub struct Processor {
 impl Default for Processor {
     /// As the published detectors: 800 to 1333 pixels, ImageNet's mean and deviation.
     fn default() -> Self {
-        Self::of(Fields::default(), Filter::Bilinear)
+        Self::of(&Fields::default(), Filter::Bilinear)
     }
 }
 
@@ -106,7 +106,7 @@ impl Processor {
         if fields.image_std.contains(&0.0) {
             return fail("image_std", "has a 0, by which is divided".to_owned());
         }
-        let processor = Self::of(fields, filter);
+        let processor = Self::of(&fields, filter);
         let Some(size) = processor.size else { return Ok(processor) };
         let known = size.shortest_edge.is_some()
             || (size.height.is_some() && size.width.is_some())
@@ -119,7 +119,7 @@ impl Processor {
         Ok(processor)
     }
 
-    fn of(fields: Fields, filter: Filter) -> Self {
+    fn of(fields: &Fields, filter: Filter) -> Self {
         let size = match fields.size {
             None => {
                 TargetSize { shortest_edge: Some(800), longest_edge: Some(1333), ..TargetSize::default() }

@@ -108,6 +108,7 @@ impl Likelihood {
     ///
     /// # Errors
     /// As [`Likelihood::check`].
+    #[expect(clippy::needless_pass_by_value, reason = "tensors go by value, as everywhere")]
     pub fn log_density<const D: usize>(
         self,
         process: &dyn Process,

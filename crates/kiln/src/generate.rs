@@ -53,6 +53,7 @@ pub fn run(options: &Generate) -> Result<()> {
 }
 
 /// What draws.
+#[allow(clippy::large_enum_variant, reason = "one in a program")]
 enum Model {
     /// Through the steps of a solver.
     Diffusion(PictureModel),

@@ -62,6 +62,7 @@ impl DySampleConfig {
 impl DySample {
     /// `[batch, channels, height, width]` to `[batch, channels, factor height, factor width]`.
     #[must_use]
+    #[expect(clippy::needless_pass_by_value, reason = "tensors go by value, as everywhere")]
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let [batch, channels, height, width] = x.dims();
         let (factor, groups) = (self.factor, self.groups);

@@ -48,7 +48,6 @@ fn a_file_of_training_computes_what_pytorch_does(
                 Weights::Averaged | Weights::Trained => "trained",
             };
             let error = error(&found, &reference.tensor(output).unwrap());
-            println!("{name} on {backend}, {output}: {error:.2e}");
             assert!(error < 1e-5, "{name} on {backend}, {output}: relative error {error}");
         }
     }
@@ -125,5 +124,8 @@ fn a_config_that_makes_no_network_names_its_field(#[case] config: &str, #[case] 
 fn a_file_of_something_else_lacks_the_first_convolution() {
     let file = Checkpoint::open(golden("ncsn.safetensors")).unwrap();
     let error = Ncsn::from_checkpoint(&file, Weights::Averaged, &Device::flex()).unwrap_err();
-    assert!(matches!(&error, CheckpointError::Missing { tensor, .. } if tensor == "begin_conv.weight"), "{error}");
+    assert!(
+        matches!(&error, CheckpointError::Missing { tensor, .. } if tensor == "begin_conv.weight"),
+        "{error}"
+    );
 }

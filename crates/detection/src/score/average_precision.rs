@@ -115,7 +115,9 @@ fn scenes(
 ) -> Result<BTreeMap<u64, Vec<Scene>>, CocoError> {
     let sizes: BTreeMap<u64, [u32; 2]> =
         truth.images.iter().map(|image| (image.id, [image.height, image.width])).collect();
-    let mut groups: BTreeMap<(u64, u64), (Vec<&Annotation>, Vec<&Detection>)> = BTreeMap::new();
+    /// What is true and what was found of one class in one picture.
+    type Group<'a> = (Vec<&'a Annotation>, Vec<&'a Detection>);
+    let mut groups: BTreeMap<(u64, u64), Group<'_>> = BTreeMap::new();
     for object in &truth.annotations {
         groups.entry((object.category_id, object.image_id)).or_default().0.push(object);
     }

@@ -15,7 +15,7 @@ fn cost(matrix: u32, place: u32, levels: u32) -> f32 {
 /// Sides from 1 to 24, tall and wide; every third matrix has few levels, and so many ties.
 fn matrix(index: u32) -> (usize, usize, Vec<f32>) {
     let (rows, columns) = (1 + index % 24, 1 + index / 24 % 24);
-    let levels = if index % 3 == 0 { 5 } else { 1 << 24 };
+    let levels = if index.is_multiple_of(3) { 5 } else { 1 << 24 };
     let costs = (0..rows * columns).map(|place| cost(index, place, levels)).collect();
     (rows as usize, columns as usize, costs)
 }

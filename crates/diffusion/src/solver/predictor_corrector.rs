@@ -89,5 +89,5 @@ impl<const D: usize> Solver<D> for PredictorCorrector {
 
 /// The sum of the squares of each sample, `[batch, 1, ...]`.
 fn norm_squared<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    (1..D).fold(x.square(), |sum, axis| sum.sum_dim(axis))
+    (1..D).fold(x.square(), Tensor::sum_dim)
 }

@@ -32,7 +32,6 @@ fn agrees(name: &str, forward: impl Fn(&Device) -> Box<dyn Fn(Tensor<4>) -> Tens
         let error =
             found.iter::<f32>().zip(expected.iter::<f32>()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         assert!(error < 1e-3, "{name} on {backend}: {error}");
-        println!("{name} on {backend}: {error:e}");
     }
 }
 

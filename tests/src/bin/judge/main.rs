@@ -1,7 +1,7 @@
 //! Judges a model of digits: `judge train [RUN]` trains the reader; `judge score [MODEL] [COUNT]` draws COUNT digits of
 //! each class at the model's defaults and tells how many are read as what was asked for, and how many are near copies;
 //! `judge table COUNT PAGE PICTURE MODEL...` writes a page with each model by solver and steps (`cargo xtask score`).
-#![allow(clippy::print_stdout)]
+#![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod table;
 

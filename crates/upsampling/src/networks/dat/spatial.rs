@@ -72,7 +72,7 @@ impl SpatialAttention {
         let attended = self.attns.iter().enumerate().map(|(index, attn)| {
             let window = if index == 0 { [tall, wide] } else { [wide, tall] };
             let parts = [0, 1, 2].map(|part| whole.clone().narrow(1, part * features + index * half, half));
-            window::attention(parts, attn.pos.forward(window), window, self.shift)
+            window::attention(parts, &attn.pos.forward(window), window, self.shift)
         });
         let attended = Tensor::cat(attended.collect(), 1).narrow(2, 0, height).narrow(3, 0, width);
 

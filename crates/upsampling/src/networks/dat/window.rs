@@ -25,7 +25,7 @@ const HIDDEN: f32 = -100.0;
 /// - output: as `query`
 pub(super) fn attention(
     [query, key, value]: [Tensor<4>; 3],
-    bias: Tensor<4>,
+    bias: &Tensor<4>,
     window: [usize; 2],
     shift: Shift,
 ) -> Tensor<4> {
