@@ -18,13 +18,18 @@ mod verify;
 use std::process::ExitCode;
 
 use clap::Parser;
+use clap::error::ErrorKind;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
     // RUST_LOG turns the libraries' spans and warnings on and off; warnings are shown by default.
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
-    let outcome = match cli::Cli::parse().command {
+    let command = match cli::Cli::try_parse() {
+        Ok(cli) => cli.command,
+        Err(refusal) => return refuse(&refusal),
+    };
+    let outcome = match command {
         cli::Command::Generate(options) => generate::run(&options).map(|()| ExitCode::SUCCESS),
         cli::Command::Train(options) => train::run(&options).map(|()| ExitCode::SUCCESS),
         cli::Command::Upscale(options) => upscale::run(&options).map(|()| ExitCode::SUCCESS),
@@ -53,4 +58,16 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// What clap says of a command line: help as it is, a mistake as one line with exit status 2.
+fn refuse(refusal: &clap::Error) -> ExitCode {
+    if !refusal.use_stderr() || refusal.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        refusal.exit();
+    }
+    let text = refusal.render().to_string();
+    let said: Vec<_> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+    let said = said.join(" ");
+    eprintln!("kiln: {}", said.strip_prefix("error: ").unwrap_or(&said));
+    ExitCode::from(2)
 }

@@ -92,7 +92,10 @@ fn of_random_and_learned_features() {
             let random = RandomFeaturesConfig::new(4, 12).init(NoiseKey::new(1), &x.device());
             linear_attention(random.features(q, k, Causality::None), v)
         });
-        let learned = LearnedFeaturesConfig::new(2, 4, 6).init(&device.clone().autodiff());
+        // All above 0, where the features have no kink.
+        let mut learned = LearnedFeaturesConfig::new(2, 4, 6).init(&device.clone().autodiff());
+        learned.weight = learned.weight.map(|weight| values(weight.dims(), 93, &weight.device()) * 0.2);
+        learned.bias = learned.bias.map(|bias| bias + 3.0);
         check(backend, &device, three(&device), |x| {
             let [q, k, v] = parts(&x);
             linear_attention(learned.features(q, k), v)
@@ -121,6 +124,7 @@ fn of_sparse_and_low_rank_attention() {
 fn of_gated_units(#[case] scores: ScoreFunction) {
     for (backend, device) in testing::devices() {
         let tracked = device.clone().autodiff();
+        tracked.seed(5);
         let rotary = Some(RotaryConfig::new());
         for causality in [Causality::None, Causality::Causal] {
             let layer = GatedAttentionConfig::new(6)

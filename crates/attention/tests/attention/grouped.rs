@@ -53,7 +53,8 @@ fn a_distant_cap_is_none() {
             let scores = Scores { cap, dropout: None };
             grouped_query(q.clone(), k.clone(), v.clone(), options(Causality::Causal), scores)
         };
-        assert_close(backend, attend(Some(1e4)), attend(None), 2e-6);
+        // A GPU's tanh is off by some 1e-8, which the cap multiplies.
+        assert_close(backend, attend(Some(1e3)), attend(None), 5e-5);
         assert!(difference(attend(Some(0.1)), attend(None)) > 1e-3, "{backend}");
     }
 }

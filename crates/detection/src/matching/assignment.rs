@@ -41,7 +41,7 @@ pub enum AssignmentError {
 /// ```
 /// use kiln_detection::matching::assign;
 ///
-/// let costs = [4.0, 1.0, 3.0, 2.0, 0.0, 5.0];
+/// let costs = [4.0, 1.0, 4.0, 2.0, 0.0, 5.0];
 /// assert_eq!(assign(&costs, 2, 3)?, [(0, 1), (1, 0)]);
 /// # Ok::<(), kiln_detection::matching::AssignmentError>(())
 /// ```
