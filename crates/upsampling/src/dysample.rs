@@ -69,8 +69,8 @@ impl DySample {
         let (rows, columns) = (factor * height, factor * width);
         // The published order of the convolution's outputs: across before down, then group, then place in the block.
         let offset = convolve(&self.offset, x.clone()) * 0.25;
-        let offset = offset.reshape([batch, 2, groups, factor, factor, height, width]);
-        let offset = offset.permute([0, 1, 2, 5, 3, 6, 4]).reshape([batch, 2, groups, rows, columns]);
+        let offset = offset.reshape([batch * 2 * groups, factor, factor, height, width]);
+        let offset = offset.permute([0, 3, 1, 4, 2]).reshape([batch, 2, groups, rows, columns]);
         let place = |axis: usize, side: usize| {
             let offset = offset.clone().narrow(1, axis, 1).reshape([batch, groups, rows, columns]);
             let start = |out: usize| (out as f32 + 0.5) / factor as f32 - 0.5;

@@ -30,12 +30,12 @@
 //! ```
 
 mod axis;
-mod carafe;
+pub mod carafe;
 mod convolution;
-mod dysample;
+pub mod dysample;
 mod fir;
 mod interpolation;
-mod networks;
+pub mod networks;
 mod resize_convolution;
 mod tiles;
 mod transposed;

@@ -6,7 +6,7 @@
 //! | [`LearnedPositions`] | the tokens | | yes |
 //! | [`Rotary`], [`Rotary2d`] | turns queries and keys | yes | |
 //! | [`RelativeBias`] | the scores | yes | yes |
-//! | [`alibi`] | the scores | yes | |
+//! | [`alibi()`] | the scores | yes | |
 
 pub mod alibi;
 pub mod learned;

@@ -1,10 +1,10 @@
 //! Networks that make a picture larger, and networks that label its pixels.
 
-mod dat;
-mod espcn;
-mod segmentation;
+pub mod dat;
+pub mod espcn;
+pub mod segmentation;
 mod sequential;
-mod srvgg;
+pub mod srvgg;
 
 pub use dat::{Dat, DatConfig, Reconstruction, ResidualConvolution};
 pub use espcn::{Espcn, EspcnConfig};

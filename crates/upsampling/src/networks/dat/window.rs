@@ -101,15 +101,10 @@ impl Windows {
     fn cut(x: Tensor<4>, heads: usize, [height, width]: [usize; 2]) -> Self {
         let [batch, channels, rows, columns] = x.dims();
         let (down, across) = (rows / height, columns / width);
-        let x = x.reshape([batch, heads, channels / heads, down, height, across, width]);
-        Self(x.permute([0, 3, 5, 1, 4, 6, 2]).reshape([
-            batch,
-            down,
-            across,
-            heads,
-            height * width,
-            channels / heads,
-        ]))
+        // In two steps, as some backends have no tensors of seven dimensions.
+        let x = x.reshape([batch, channels, down, height, across, width]).permute([0, 2, 4, 1, 3, 5]);
+        let x = x.reshape([batch, down, across, heads, channels / heads, height * width]);
+        Self(x.swap_dims(4, 5))
     }
 
     fn part(&self, rows: Part, columns: Part) -> Tensor<6> {
@@ -126,7 +121,7 @@ impl Windows {
 
     fn join(self, [height, width]: [usize; 2]) -> Tensor<4> {
         let [batch, down, across, heads, _, dim] = self.0.dims();
-        let x = self.0.reshape([batch, down, across, heads, height, width, dim]);
-        x.permute([0, 3, 6, 1, 4, 2, 5]).reshape([batch, heads * dim, down * height, across * width])
+        let x = self.0.swap_dims(4, 5).reshape([batch, down, across, heads * dim, height, width]);
+        x.permute([0, 3, 1, 4, 2, 5]).reshape([batch, heads * dim, down * height, across * width])
     }
 }
