@@ -110,6 +110,15 @@ impl Sampler {
         Self { finish, ..self }
     }
 
+    /// The same without the first `count` steps.
+    ///
+    /// # Errors
+    /// If no step would be left.
+    pub fn skipping(&self, count: usize) -> Result<Self, DiffusionError> {
+        let steps = self.steps.get(count..).unwrap_or_default().to_vec();
+        Ok(Self { finish: self.finish, ..Self::with_jumps(self.solver.clone(), steps)? })
+    }
+
     /// The steps, each from t to s.
     #[must_use]
     pub fn steps(&self) -> &[[f64; 2]] {

@@ -52,7 +52,8 @@ pub(super) fn read(text: &str, request: &Request) -> Result<Schedule> {
             known: SCHEDULERS.iter().map(|(class, _)| *class).collect::<Vec<_>>().join(", "),
         });
     };
-    (reader.0)(&fields, request)
+    let schedule = (reader.0)(&fields, request)?;
+    Ok(Schedule { spacing: fields.timestep_spacing, ..schedule })
 }
 
 /// A network as a schedule sees it.

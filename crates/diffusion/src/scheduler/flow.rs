@@ -60,6 +60,7 @@ pub(super) fn on_flow(
         limit: limit(fields, &PLAIN, NoiseAfter::Remade)?,
         told: std::iter::zip(sigmas.iter().copied(), told).collect(),
         between: Told::Times(count),
+        spacing: None,
     })
 }
 

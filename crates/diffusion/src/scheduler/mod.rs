@@ -48,6 +48,7 @@ pub struct Schedule {
     /// The times of the grid at which the network is asked, with what it is told there.
     pub(crate) told: Vec<(f64, f64)>,
     pub(crate) between: Told,
+    spacing: Option<fields::Spacing>,
 }
 
 /// The variables that samples are exchanged in.
@@ -118,6 +119,27 @@ impl Schedule {
     /// As [`Schedule::read`].
     pub fn read_with(text: &str, request: &Request) -> Result<Self, DiffusionError> {
         build::read(text, request)
+    }
+
+    /// The standard deviation of x that a run starts from: diffusers' `init_noise_sigma`, in x. It is that of x at the first time, or, where
+    /// k-diffusion's grids reach the last rung, of its noise alone.
+    #[must_use]
+    pub fn starting_std(&self) -> f64 {
+        let law = self.process.law(self.sampler.steps()[0][0]);
+        match (self.scaling, self.prediction) {
+            (Scaling::NoiseRatio, _) if self.spacing != Some(fields::Spacing::Leading) => law.sigma,
+            (Scaling::NoiseRatio, _) | (Scaling::Sample, Prediction::Edm { .. }) => law.alpha.hypot(law.sigma),
+            (Scaling::Sample, _) => 1.0,
+        }
+    }
+
+    /// The same run without its first `count` steps, as when it sets out from a picture.
+    ///
+    /// # Errors
+    /// If no step would be left.
+    pub fn skipping(mut self, count: usize) -> Result<Self, DiffusionError> {
+        self.sampler = self.sampler.skipping(count)?;
+        Ok(self)
     }
 
     /// What the network is told at t.

@@ -28,7 +28,7 @@ pub(super) fn on_levels(
     let jumps = times.windows(2).map(|pair| [pair[0], pair[1]]).collect();
     let sampler = Sampler::with_jumps(solver, jumps)?;
     let between = if process.rungs().is_some() { Told::Rung } else { Told::OfProcess };
-    Ok(Schedule { process, prediction, sampler, scaling, limit: Limit::None, told, between })
+    Ok(Schedule { process, prediction, sampler, scaling, limit: Limit::None, told, between, spacing: None })
 }
 
 /// k-diffusion's samplers on a ladder: rungs may be fractional, levels lie between rungs on a straight line.

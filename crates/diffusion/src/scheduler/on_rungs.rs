@@ -65,6 +65,7 @@ pub(super) fn ddpm(fields: &Fields, request: &Request) -> Result<Schedule> {
         limit: limit(fields, &DDPM, NoiseAfter::Remade)?,
         told,
         between: Told::Rung,
+        spacing: None,
     })
 }
 
@@ -91,6 +92,7 @@ pub(super) fn by_stride(
         limit: limit(fields, defaults, NoiseAfter::Kept)?,
         told,
         between: Told::Rung,
+        spacing: None,
     })
 }
 
@@ -147,6 +149,7 @@ pub(super) fn distilled(
         limit: limit(fields, &LATENT, NoiseAfter::Kept)?,
         told,
         between: Told::Rung,
+        spacing: None,
     })
 }
 
