@@ -13,6 +13,7 @@
 //! | [`autoencoder`] | pictures to latents and back |
 //! | [`text`] | text encoders and their tokenizers |
 //! | [`conditioning`] | control networks |
+//! | [`pipelines`] | prompt in, picture out: Stable Diffusion with control networks |
 //! | [`detection`] | objects and segments in pictures: DETR, its training, its scores |
 //! | [`training`] | the training loop and its data sets |
 //!
@@ -42,6 +43,7 @@ pub use kiln_detection as detection;
 pub use kiln_diffusion as diffusion;
 pub use kiln_optim as optim;
 pub use kiln_picture as picture;
+pub use kiln_pipelines as pipelines;
 pub use kiln_text as text;
 pub use kiln_training as training;
 pub use kiln_upsampling as upsampling;
@@ -50,6 +52,7 @@ mod card;
 mod direct;
 mod draw;
 mod error;
+mod held_out;
 mod model;
 mod network;
 

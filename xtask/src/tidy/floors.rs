@@ -25,6 +25,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("training", 2),
     ("conditioning", 4),
     ("pipelines", 5),
+    ("pipelines", 5),
     ("kiln", 6),
 ];
 

@@ -57,6 +57,37 @@ impl Guidance {
         Self { scale, rescale: 0.0, projection: None, interval: None }
     }
 
+    /// The guided output of a network, of what it says with and without the condition, both `[batch, ...]`: the interval and projection's momentum,
+    /// which take a run's course, are [`Guided`](crate::Guided)'s.
+    #[must_use]
+    pub fn guide<const D: usize>(&self, conditional: &Tensor<D>, unconditional: Tensor<D>) -> Tensor<D> {
+        let difference = conditional.clone() - unconditional.clone();
+        self.add(difference, conditional, unconditional)
+    }
+
+    /// As [`guide`](Self::guide), of a difference that may hold momentum.
+    pub(super) fn add<const D: usize>(
+        &self,
+        difference: Tensor<D>,
+        conditional: &Tensor<D>,
+        unconditional: Tensor<D>,
+    ) -> Tensor<D> {
+        let output = match self.projection {
+            None => unconditional + difference * self.scale,
+            Some(projection) => {
+                let difference = projection.apply(difference, conditional);
+                match projection.base {
+                    Base::Unconditional => unconditional + difference * self.scale,
+                    Base::Conditional => conditional.clone() + difference * (self.scale - 1.0),
+                }
+            }
+        };
+        match self.rescale {
+            0.0 => output,
+            share => rescaled(output, conditional, share),
+        }
+    }
+
     /// Whether the numbers are in range.
     ///
     /// # Errors
@@ -168,7 +199,7 @@ impl Projection {
     }
 
     /// The difference, shortened and turned off the conditional output.
-    pub(super) fn apply<const D: usize>(self, difference: Tensor<D>, conditional: &Tensor<D>) -> Tensor<D> {
+    fn apply<const D: usize>(self, difference: Tensor<D>, conditional: &Tensor<D>) -> Tensor<D> {
         let difference = match self.threshold {
             Some(threshold) => {
                 let norm = sum_each(difference.clone().square()).sqrt();
@@ -189,7 +220,7 @@ impl Projection {
 
 /// `output` with a share of it brought to the standard deviation of `conditional`, sample by sample (with n - 1 in place of n: their quotient is
 /// the same).
-pub(super) fn rescaled<const D: usize>(output: Tensor<D>, conditional: &Tensor<D>, share: f64) -> Tensor<D> {
+fn rescaled<const D: usize>(output: Tensor<D>, conditional: &Tensor<D>, share: f64) -> Tensor<D> {
     let deviation = |x: Tensor<D>| {
         let size = x.dims().iter().skip(1).product::<usize>() as f64;
         let mean = sum_each(x.clone()) / size;

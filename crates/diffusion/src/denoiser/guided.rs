@@ -14,7 +14,7 @@ use std::fmt;
 
 use burn::tensor::Tensor;
 
-use super::guidance::{Base, Guidance, rescaled};
+use super::guidance::Guidance;
 use super::{Denoiser, Estimate};
 use crate::blend::blend;
 use crate::{DiffusionError, Law, Prediction, Process};
@@ -120,24 +120,15 @@ impl<'a, const D: usize, F: Fn(Tensor<D>, f64) -> Contrast<D>> Guided<'a, D, F> 
         let conditional = prediction.output(&contrast.conditional, law);
         let unconditional = prediction.output(&contrast.unconditional, law);
         let difference = conditional.clone() - unconditional.clone();
-        let scale = self.guidance.scale;
-        let output = match self.guidance.projection {
-            None => unconditional + difference * scale,
+        let difference = match self.guidance.projection {
+            None => difference,
             Some(projection) => {
                 let gathered = projection.gather(difference, self.momentum.take());
                 self.momentum.replace(Some(gathered.clone()));
-                let difference = projection.apply(gathered, &conditional);
-                match projection.base {
-                    Base::Unconditional => unconditional + difference * scale,
-                    Base::Conditional => conditional.clone() + difference * (scale - 1.0),
-                }
+                gathered
             }
         };
-        let output = match self.guidance.rescale {
-            0.0 => output,
-            share => rescaled(output, &conditional, share),
-        };
-        prediction.estimate(output, x, law)
+        prediction.estimate(self.guidance.add(difference, &conditional, unconditional), x, law)
     }
 }
 

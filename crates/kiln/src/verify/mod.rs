@@ -13,6 +13,7 @@ mod compare;
 mod controlnet;
 mod detr;
 mod guided;
+mod pipeline;
 mod scheduler;
 mod sd3;
 mod text;
@@ -80,6 +81,14 @@ pub fn run(options: &Verify) -> Result<ExitCode> {
         let device = open()?;
         let call = Call::new(&reference, &device)?;
         guarded("the scheduler", || scheduler::run(config, &call))?
+    } else if let Contents::Pipeline(pipeline) = &contents
+        && options.part.is_none()
+        && pipeline::is_known(&pipeline.class)
+        && asks_for_a_run(&reference)
+    {
+        let device = open()?;
+        let call = Call::new(&reference, &device)?;
+        guarded(&pipeline.class, || pipeline::run(pipeline, &call))?
     } else {
         let (case, model) = choose(&contents, options.part.as_deref(), &reference, &options.checkpoint)?;
         let device = open()?;
@@ -92,6 +101,11 @@ pub fn run(options: &Verify) -> Result<ExitCode> {
         save_tensors(outputs.named(), &Default::default(), path)?;
     }
     Ok(if comparison.holds() { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+/// Whether a reference is of a whole run, and not of one network's call.
+fn asks_for_a_run(reference: &Checkpoint) -> bool {
+    reference.info("output.image").is_some() && reference.info("input.timestep").is_none()
 }
 
 /// Names that consistency models' own reference files give to inputs and outputs, and what they are called here.

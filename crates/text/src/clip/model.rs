@@ -129,6 +129,13 @@ impl ClipText {
         self.forward_masked(ids, None)
     }
 
+    /// States between layers, `[batch, n, channels]`, through the norm that follows the last layer: an encoder that leaves out its last layers
+    /// (`clip_skip`) ends so.
+    #[must_use]
+    pub fn normalise(&self, states: Tensor<3>) -> Tensor<3> {
+        self.text_model.final_layer_norm.forward(states)
+    }
+
     /// As [`forward`](Self::forward), but only what `mask` shows is seen beside: over `[batch, heads, n, n]`.
     ///
     /// # Panics

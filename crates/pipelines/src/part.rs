@@ -1,0 +1,75 @@
+//! A network of a pipeline, in memory only while it is needed.
+
+use std::cell::RefCell;
+
+use burn::tensor::Device;
+use kiln_checkpoint::{CheckpointError, Pretrained, StoredModel, StoredPipeline};
+
+use crate::PipelineError;
+
+/// What becomes of a network that has done its part of a picture.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Memory {
+    /// It stays for the next picture.
+    #[default]
+    Keep,
+    /// It goes: text encoders before the denoiser comes, that one before the decoder. Each picture loads them anew.
+    Release,
+}
+
+/// A network that is loaded when it is first asked for.
+#[derive(Debug)]
+pub(crate) struct Part<M> {
+    stored: StoredModel,
+    device: Device,
+    loaded: RefCell<Option<M>>,
+}
+
+impl<M: Pretrained + Clone> Part<M> {
+    /// Checks the config; no tensor is read yet.
+    pub(crate) fn new(stored: StoredModel, device: &Device) -> Result<Self, PipelineError> {
+        M::from_config(&stored.config, device)
+            .map_err(|source| CheckpointError::Config { file: stored.origin.clone(), source })?;
+        Ok(Self { stored, device: device.clone(), loaded: RefCell::new(None) })
+    }
+
+    /// The part of this name.
+    pub(crate) fn of(
+        pipeline: &mut StoredPipeline,
+        name: &'static str,
+        device: &Device,
+    ) -> Result<Self, PipelineError> {
+        Self::maybe(pipeline, name, device)?.ok_or(PipelineError::Part { part: name })
+    }
+
+    /// The part of this name, if the pipeline has it.
+    pub(crate) fn maybe(
+        pipeline: &mut StoredPipeline,
+        name: &'static str,
+        device: &Device,
+    ) -> Result<Option<Self>, PipelineError> {
+        pipeline.models.remove(name).map(|stored| Self::new(stored, device)).transpose()
+    }
+
+    pub(crate) fn config(&self) -> &str {
+        &self.stored.config
+    }
+
+    /// The network; a module's clone shares its tensors.
+    pub(crate) fn get(&self) -> Result<M, PipelineError> {
+        if let Some(loaded) = &*self.loaded.borrow() {
+            return Ok(loaded.clone());
+        }
+        let _span = tracing::info_span!("load", file = self.stored.label()).entered();
+        let loaded: M = self.stored.load(&self.device)?;
+        self.loaded.replace(Some(loaded.clone()));
+        Ok(loaded)
+    }
+
+    /// Gives the network up, where memory is short.
+    pub(crate) fn done(&self, memory: Memory) {
+        if memory == Memory::Release {
+            self.loaded.take();
+        }
+    }
+}

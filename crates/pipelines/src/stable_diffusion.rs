@@ -1,0 +1,196 @@
+//! Stable Diffusion 1 and 2 (Rombach et al. 2022), and their control networks (Zhang et al. 2023).
+
+use std::path::Path;
+
+use burn::tensor::{DType, Device, Tensor};
+use kiln_blocks::config::SampleSize;
+use kiln_blocks::embedding::SineOrder;
+use kiln_blocks::{Sinusoidal, SinusoidalConfig};
+use kiln_checkpoint::{Contents, StoredModel, StoredPipeline};
+use kiln_denoisers::unet2d_condition::Conditions;
+use kiln_denoisers::{UNet2DCondition, UNet2DConditionConfig};
+use kiln_diffusion::{Request as ScheduleRequest, Schedule};
+
+use crate::control::ControlNets;
+use crate::embeddings::{self, ClipPrompts, States, Widths};
+use crate::latents::Latents;
+use crate::noise::Randn;
+use crate::part::Part;
+use crate::run::{Observer, Run};
+use crate::scheduler::{self, finite};
+use crate::{Drawn, Embeddings, PipelineError, Request};
+
+/// The classes whose checkpoints are opened, whatever they were saved to do.
+pub const STABLE_DIFFUSION: &[&str] = &[
+    "StableDiffusionPipeline",
+    "StableDiffusionImg2ImgPipeline",
+    "StableDiffusionInpaintPipeline",
+    "StableDiffusionControlNetPipeline",
+    "StableDiffusionControlNetImg2ImgPipeline",
+    "StableDiffusionControlNetInpaintPipeline",
+    "LatentConsistencyModelPipeline",
+];
+
+/// Stable Diffusion 1 or 2: a prompt, and pictures of it.
+#[derive(Debug)]
+pub struct StableDiffusion {
+    text: ClipPrompts,
+    unet: Part<UNet2DCondition>,
+    config: UNet2DConditionConfig,
+    controls: ControlNets,
+    latents: Latents,
+    scheduler: String,
+    device: Device,
+}
+
+impl StableDiffusion {
+    /// Opens a pipeline's folder, or a file that holds a whole pipeline. Configs are checked now; weights are read when they are needed.
+    ///
+    /// # Errors
+    /// [`PipelineError`], if a part is missing or is not what it says, or it is another pipeline.
+    pub fn open(path: impl AsRef<Path>, device: &Device) -> Result<Self, PipelineError> {
+        match Contents::open(path)? {
+            Contents::Pipeline(pipeline) => Self::new(pipeline, device),
+            contents => Err(scheduler::no_pipeline(&contents, STABLE_DIFFUSION)),
+        }
+    }
+
+    /// The pipeline of these parts.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn new(mut pipeline: StoredPipeline, device: &Device) -> Result<Self, PipelineError> {
+        scheduler::expect_class(&pipeline, STABLE_DIFFUSION)?;
+        let unet: Part<UNet2DCondition> = Part::of(&mut pipeline, "unet", device)?;
+        let config = UNet2DConditionConfig::from_json(unet.config())?;
+        let networks = scheduler::control_networks(&mut pipeline);
+        let new = Self {
+            text: embeddings::open_clip(&mut pipeline, device)?,
+            latents: Latents::open(&mut pipeline, device)?,
+            scheduler: scheduler::config(&pipeline)?,
+            unet,
+            config,
+            controls: ControlNets::default(),
+            device: device.clone(),
+        };
+        networks.into_iter().try_fold(new, Self::with_control)
+    }
+
+    /// With one more control network.
+    ///
+    /// # Errors
+    /// [`PipelineError`], if it is no `ControlNetModel`.
+    pub fn with_control(mut self, network: StoredModel) -> Result<Self, PipelineError> {
+        self.controls.push(Part::new(network, &self.device)?)?;
+        Ok(self)
+    }
+
+    /// With another scheduler: the text of a `scheduler_config.json`.
+    #[must_use]
+    pub fn with_scheduler(self, config: impl Into<String>) -> Self {
+        Self { scheduler: config.into(), ..self }
+    }
+
+    /// The text of its `scheduler_config.json`.
+    #[must_use]
+    pub fn scheduler(&self) -> &str {
+        &self.scheduler
+    }
+
+    /// How many control networks it has.
+    #[must_use]
+    pub fn controls(&self) -> usize {
+        self.controls.len()
+    }
+
+    /// Height and width of the pictures that the U-Net was trained on.
+    #[must_use]
+    pub fn size(&self) -> [usize; 2] {
+        let sides = self.config.encoder.sample_size.map_or([64, 64], SampleSize::sides);
+        sides.map(|side| side * self.latents.config.reduction())
+    }
+
+    /// Draws what is asked for; `observe` is told of each step.
+    ///
+    /// # Errors
+    /// [`PipelineError`]: what can't be drawn is found before the first step.
+    pub fn draw(&self, request: &Request, observe: &mut Observer<'_>) -> Result<Drawn, PipelineError> {
+        let size = request.size.unwrap_or_else(|| self.size());
+        let [height, width] = self.latents.sides(size)?;
+        request.guidance.check()?;
+        // A distilled network is told the scale, and asked once.
+        let distilled = self.config.encoder.time_cond_proj_dim;
+        let is_guided = request.is_guided() && distilled.is_none();
+        let wanted = ScheduleRequest { steps: request.steps, eta: request.eta, mu: None };
+        let schedule = Schedule::read_with(&self.scheduler, &wanted)?;
+        let schedule = Latents::shorten(request, schedule, f64::floor)?;
+
+        let encode = |prompts: &[String], skip| {
+            let length = self.text.length();
+            let (states, _) = self.text.encode(prompts, length, States::Last, skip, &self.device)?;
+            Ok(Embeddings { states, pooled: None })
+        };
+        let widths = Widths { states: self.config.encoder.cross_attention_dim.get(0), pooled: None };
+        let told = embeddings::told(request, is_guided, widths, &self.device, encode)?;
+        self.text.done(request.memory);
+        let (pictures, states) = (told.pictures, told.both.states);
+        finite(&states, "the text encoder", None)?;
+
+        let mut randn = Randn::new(request.seed, &self.device);
+        let shape = [pictures, self.latents.config.latent_channels, height, width];
+        let takes = self.config.encoder.in_channels;
+        let beginning = self.latents.begin(request, &schedule, shape, takes, &mut randn)?;
+        self.latents.done(request.memory);
+        let controls = self.controls.ready(&request.controls, pictures, size)?;
+        let unet = self.unet.get()?;
+        let timestep_cond = distilled.map(|width| self.guidance_embedding(request, width, pictures));
+        let conditions = Conditions { timestep_cond, ..Conditions::prompt(states.clone()) };
+
+        let twice = |x: Tensor<4>| if is_guided { x.repeat_dim(0, 2) } else { x };
+        let beside = beginning.beside.map(twice);
+        let network = |input: Tensor<4>, told: f64, call| {
+            let input = twice(input);
+            let times = Tensor::full([input.dims()[0]], told, (&self.device, DType::F32));
+            let residuals = controls.residuals(&input, &times, &states, call, is_guided);
+            let input = match &beside {
+                Some(beside) => Tensor::cat(vec![input, beside.clone()], 1),
+                None => input,
+            };
+            let output = unet.forward(input, times, &conditions, residuals);
+            if !is_guided {
+                return output;
+            }
+            let half = |first| output.clone().narrow(0, first, pictures);
+            request.guidance.guide(&half(pictures), half(0))
+        };
+        let noise = randn.steps(shape);
+        let run = Run { schedule: &schedule, start: beginning.start, noise, kept: beginning.kept };
+        let latents = run.finish(network, observe)?;
+        drop(unet);
+        drop(controls);
+        self.unet.done(request.memory);
+        self.controls.parts().for_each(|network| network.done(request.memory));
+
+        let pictures = self.latents.decode(latents.clone(), request.pieces)?;
+        finite(&pictures, "the autoencoder", None)?;
+        self.latents.done(request.memory);
+        Ok(Drawn { pictures, latents, embeddings: Some(told.positive) })
+    }
+
+    /// Pictures in 0..1, `[batch, 3, height, width]`, of latents as a run ends in, or as it estimates them on its way.
+    ///
+    /// # Errors
+    /// [`PipelineError`], if the autoencoder can't be read.
+    pub fn decode(&self, latents: Tensor<4>, request: &Request) -> Result<Tensor<4>, PipelineError> {
+        self.latents.decode(latents, request.pieces)
+    }
+
+    /// The scale of guidance as a distilled network is told it: as a time, of `1000 (scale - 1)` (Meng et al. 2023).
+    fn guidance_embedding(&self, request: &Request, width: usize, pictures: usize) -> Tensor<2> {
+        let embedding: Sinusoidal =
+            SinusoidalConfig::new(width).with_order(SineOrder::SineFirst).with_freq_shift(1.0).init();
+        let scale = (request.guidance.scale - 1.0) * 1000.0;
+        let dtype = DType::from(self.device.settings().float_dtype);
+        embedding.forward(Tensor::full([pictures], scale, (&self.device, DType::F32))).cast(dtype)
+    }
+}
