@@ -16,7 +16,7 @@ use burn::module::Module;
 use burn::tensor::{Bool, Device, Int, Tensor};
 use kiln_backend::ops::Causality;
 
-use crate::gau::{Gated, GatedUnit, ScoreFunction, SharedHeads, turned};
+use crate::gau::{Gated, GatedUnit, SMALL, ScoreFunction, SharedHeads, turned};
 use crate::positions::{RelativeBias, RelativeBiasConfig, RotaryConfig};
 
 /// Configuration of a [`Flash`].
@@ -78,7 +78,8 @@ impl FlashConfig {
         assert!(self.chunk > 0, "a chunk of no tokens comes to no end");
         let bias = RelativeBiasConfig::new(self.buckets, 1)
             .with_max_distance(self.max_distance)
-            .with_causality(self.causality);
+            .with_causality(self.causality)
+            .with_std(SMALL);
         Flash {
             unit: GatedUnit::new(self.width, self.expansion * self.width, self.shared_dim, self.eps, device),
             shared: SharedHeads::new(4, self.shared_dim, device),

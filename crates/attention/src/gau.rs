@@ -30,6 +30,10 @@ use crate::glu::Gate;
 use crate::grouped::softmax;
 use crate::positions::{RelativeBias, RelativeBiasConfig, RotaryConfig};
 
+/// Standard deviation of scales and of biases at the start: the paper's for all weights. The square of a bias of 1 would
+/// outweigh every score.
+pub(crate) const SMALL: f64 = 0.02;
+
 /// What turns products of queries and keys into weights of values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ScoreFunction {
@@ -88,7 +92,7 @@ impl SharedHeads {
     #[must_use]
     pub fn new(heads: usize, shared_dim: usize, device: &Device) -> Self {
         Self {
-            scale: Initializer::Normal { mean: 0.0, std: 0.02 }.init([heads, shared_dim], device),
+            scale: Initializer::Normal { mean: 0.0, std: SMALL }.init([heads, shared_dim], device),
             offset: Initializer::Zeros.init([heads, shared_dim], device),
         }
     }
@@ -155,7 +159,8 @@ impl GatedAttentionConfig {
     pub fn init(&self, device: &Device) -> GatedAttention {
         let bias = RelativeBiasConfig::new(self.buckets, 1)
             .with_max_distance(self.max_distance)
-            .with_causality(self.causality);
+            .with_causality(self.causality)
+            .with_std(SMALL);
         GatedAttention {
             unit: GatedUnit::new(self.width, self.expansion * self.width, self.shared_dim, self.eps, device),
             shared: SharedHeads::new(2, self.shared_dim, device),

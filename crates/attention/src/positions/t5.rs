@@ -86,6 +86,9 @@ pub struct RelativeBiasConfig {
     /// Whether the future is hidden: then all buckets are the past's.
     #[config(default = "Causality::None")]
     pub causality: Causality,
+    /// Standard deviation at the start.
+    #[config(default = 1.0)]
+    pub std: f64,
 }
 
 /// The learned bias of every bucket and head.
@@ -112,7 +115,7 @@ impl RelativeBiasConfig {
             self.buckets,
             self.max_distance
         );
-        let initializer = Initializer::Normal { mean: 0.0, std: 1.0 };
+        let initializer = Initializer::Normal { mean: 0.0, std: self.std };
         RelativeBias {
             weight: initializer.init([self.buckets, self.heads], device),
             max_distance: self.max_distance,
