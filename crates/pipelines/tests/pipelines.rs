@@ -1,0 +1,6 @@
+//! Pipelines, against diffusers and against what must hold of them.
+
+#[path = "pipelines/golden.rs"]
+mod golden;
+#[path = "pipelines/running.rs"]
+mod running;

@@ -219,6 +219,13 @@ impl<'a> Call<'a> {
             .with_context(|| format!("{label}: `{key}` of the request is {value}, which can't be used"))
     }
 
+    /// All options of the call at once; `T` refuses what it does not know.
+    pub fn request<T: DeserializeOwned>(&self) -> Result<T> {
+        self.taken.borrow_mut().extend(self.request.keys().cloned());
+        serde_json::from_value(Value::Object(self.request.clone()))
+            .with_context(|| format!("{}: the request can't be used", self.reference.label()))
+    }
+
     /// Refuses a call of which something has not been asked for: to be called when everything that is understood has been.
     pub fn understood(&self) -> Result<()> {
         let taken = self.taken.borrow();
