@@ -17,5 +17,7 @@ pub mod results;
 pub mod score;
 pub mod training;
 
-pub use detr::{Detr, DetrConfig, DetrOutput, DetrSegmentation, Predictions, SegmentationOutput};
+pub use detr::{
+    Detr, DetrConfig, DetrOutput, DetrSegmentation, ModelType, Predictions, Probabilities, SegmentationOutput,
+};
 pub use kiln_checkpoint::ConfigError;

@@ -185,7 +185,17 @@ impl Processor {
         } else {
             rgb.resize(width, height, self.filter)?
         };
-        let pixels = width as usize * height as usize;
+        let values = self.normalize(&rgb);
+        let dtype = DType::from(device.settings().float_dtype);
+        let data = TensorData::new(values, [1, 3, height as usize, width as usize]);
+        Ok(Tensor::from_data(data.convert_dtype(dtype), (device, dtype)))
+    }
+
+    /// The picture's values as a network takes them, at its own size: all of red, then green, then blue.
+    #[must_use]
+    pub fn normalize(&self, picture: &Picture) -> Vec<f32> {
+        let rgb = picture.convert(Channels::Rgb);
+        let pixels = rgb.width() as usize * rgb.height() as usize;
         let mut values = vec![0_f32; 3 * pixels];
         for (place, colour) in rgb.samples().chunks(3).enumerate() {
             for (channel, &sample) in colour.iter().enumerate() {
@@ -193,8 +203,12 @@ impl Processor {
                 values[channel * pixels + place] = (shade - self.mean[channel]) / self.std[channel];
             }
         }
-        let dtype = DType::from(device.settings().float_dtype);
-        let data = TensorData::new(values, [1, 3, height as usize, width as usize]);
-        Ok(Tensor::from_data(data.convert_dtype(dtype), (device, dtype)))
+        values
+    }
+
+    /// The same for pictures of another size.
+    #[must_use]
+    pub fn with_size(self, size: TargetSize) -> Self {
+        Self { size: Some(size), ..self }
     }
 }

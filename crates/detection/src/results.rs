@@ -5,7 +5,7 @@ use burn::tensor::{Tensor, activation};
 use kiln_backend::ops::{InterpolationMode, interpolate};
 
 use crate::boxes::corners;
-use crate::detr::{Predictions, SegmentationOutput};
+use crate::detr::{Predictions, Probabilities, SegmentationOutput};
 
 /// An object that was found.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -31,29 +31,47 @@ pub struct FoundSegment {
     pub score: f32,
 }
 
-/// Objects more probable than `threshold` in each picture, of `(width, height)` each, by query.
+/// Objects more probable than `threshold` in each picture, of `(width, height)` each, by query; where classes are told one by one
+/// (sigmoid), at most 100 by probability, a query's several classes each for itself.
 ///
 /// # Panics
 ///
 /// If there are not as many sizes as pictures.
 #[must_use]
 pub fn objects(predictions: &Predictions, sizes: &[(u32, u32)], threshold: f32) -> Vec<Vec<Found>> {
-    let [batch, queries, width] = predictions.logits.dims();
+    const MOST: usize = 100;
+    let [batch, queries, _] = predictions.logits.dims();
     assert_eq!(batch, sizes.len(), "a size a picture");
-    let probabilities: Vec<f32> =
-        activation::softmax(predictions.logits.clone(), 2).into_data().iter::<f32>().collect();
+    let probabilities = predictions.probabilities.of(predictions.logits.clone());
+    let [.., width] = probabilities.dims();
+    let probabilities: Vec<f32> = probabilities.into_data().iter::<f32>().collect();
     let boxes: Vec<f32> = predictions.boxes.clone().into_data().iter::<f32>().collect();
     let pictures = probabilities.chunks(queries * width).zip(boxes.chunks(queries * 4)).zip(sizes);
     let found = pictures.map(|((probabilities, boxes), &(w, h))| {
-        let queries = probabilities.chunks(width).zip(boxes.chunks(4)).enumerate();
-        let found = queries.filter_map(|(query, (probabilities, sides))| {
-            let (class, score) = most(&probabilities[..width - 1])?;
+        let place = |query: usize| {
+            let sides = &boxes[4 * query..4 * query + 4];
             let [left, top, right, bottom] = corners([sides[0], sides[1], sides[2], sides[3]]);
             let (w, h) = (w as f32, h as f32);
-            let corners = [left * w, top * h, right * w, bottom * h];
-            (score > threshold).then_some(Found { class, score, corners, query })
-        });
-        found.collect()
+            [left * w, top * h, right * w, bottom * h]
+        };
+        let found =
+            |query: usize, class: usize, score: f32| Found { class, score, corners: place(query), query };
+        match predictions.probabilities {
+            Probabilities::Softmax => {
+                let queries = probabilities.chunks(width).enumerate();
+                let said = queries.filter_map(|(query, row)| most(row).map(|(class, p)| (query, class, p)));
+                said.filter(|(.., p)| *p > threshold)
+                    .map(|(query, class, p)| found(query, class, p))
+                    .collect()
+            }
+            Probabilities::Sigmoid => {
+                let mut places: Vec<usize> = (0..probabilities.len()).collect();
+                places.sort_by(|&a, &b| probabilities[b].total_cmp(&probabilities[a]));
+                places.truncate(MOST);
+                let said = places.into_iter().filter(|&place| probabilities[place] > threshold);
+                said.map(|place| found(place / width, place % width, probabilities[place])).collect()
+            }
+        }
     });
     found.collect()
 }

@@ -9,7 +9,9 @@ use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 use kiln_backend::noise::NoiseKey;
-use kiln_optim::{AdamW, AdamWConfig, Ema, EmaConfig, NamedOptimizer, clip_by_global_norm, global_norm};
+use kiln_optim::{
+    AdamW, AdamWConfig, Ema, EmaConfig, Group, NamedOptimizer, clip_by_global_norm, global_norm,
+};
 
 use crate::config::Difference;
 use crate::data::Shuffle;
@@ -157,6 +159,15 @@ impl<M: Module> Trainer<M> {
             last_checkpoint: Some((saved.step(), saved.path().to_owned())),
             stop: Arc::default(),
         })
+    }
+
+    /// The run with parameters stepped by an optimizer of their own, at a share of the learning rate: a backbone, norms without
+    /// decay. A parameter that several groups match is in the first of them. What the groups are belongs in
+    /// [`TrainerConfig::task`], so that a run is not resumed with others.
+    #[must_use]
+    pub fn with_group(mut self, group: Group<AdamW>) -> Self {
+        self.optimizer = self.optimizer.with_group(group);
+        self
     }
 
     /// The flag that stops the run: once it is set, [`Trainer::run`] finishes the step it is in, writes a checkpoint

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::activation::ActivationFunction;
+use super::model::Probabilities;
 use super::resnet::ResNetConfig;
 use crate::ConfigError;
 
@@ -21,10 +22,25 @@ pub enum PositionEmbeddingType {
     Learned,
 }
 
-/// Configuration of a [`Detr`](super::Detr), field by field that of transformers' `DetrConfig`, whose defaults it has.
+/// Which of the family a network is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ModelType {
+    /// Carion et al. 2020.
+    #[default]
+    Detr,
+    /// Meng et al. 2021, "Conditional DETR for Fast Training Convergence": queries look around a point of their own, and classes
+    /// are told one by one (sigmoid and focal loss).
+    ConditionalDetr,
+}
+
+/// Configuration of a [`Detr`](super::Detr), field by field that of transformers' `DetrConfig`, whose defaults it has;
+/// or, by `model_type`, of its `ConditionalDetrConfig`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DetrConfig {
+    /// Which of the family it is.
+    pub model_type: ModelType,
     /// Channels of a picture.
     pub num_channels: usize,
     /// How many objects can be found in a picture.
@@ -68,6 +84,8 @@ pub struct DetrConfig {
     pub giou_loss_coefficient: f64,
     /// Weight of the class "no object" in the cross entropy.
     pub eos_coefficient: f64,
+    /// Weight of what is, against what is not, in the focal loss of a conditional DETR's classes.
+    pub focal_alpha: f64,
     /// Names of the classes by number.
     pub id2label: Option<BTreeMap<String, String>>,
     /// How many classes there are, where they have no names.
@@ -85,6 +103,7 @@ pub struct DetrConfig {
 impl Default for DetrConfig {
     fn default() -> Self {
         Self {
+            model_type: ModelType::Detr,
             num_channels: 3,
             num_queries: 100,
             encoder_layers: 6,
@@ -106,6 +125,7 @@ impl Default for DetrConfig {
             bbox_loss_coefficient: 5.0,
             giou_loss_coefficient: 2.0,
             eos_coefficient: 0.1,
+            focal_alpha: 0.25,
             id2label: None,
             num_labels: None,
             backbone: None,
@@ -117,7 +137,13 @@ impl Default for DetrConfig {
 }
 
 /// Classes of a `config.json` that describe these networks.
-pub(super) const CLASSES: &[&str] = &["DetrForObjectDetection", "DetrForSegmentation", "DetrModel"];
+pub(super) const CLASSES: &[&str] = &[
+    "DetrForObjectDetection",
+    "DetrForSegmentation",
+    "DetrModel",
+    "ConditionalDetrForObjectDetection",
+    "ConditionalDetrModel",
+];
 
 impl DetrConfig {
     /// Read a `config.json`. Fields that are absent take transformers' defaults; fields unknown here are passed over.
@@ -135,9 +161,33 @@ impl DetrConfig {
                 ("scale_embedding", false.into()),
             ],
         )?;
-        let config: Self = kiln_checkpoint::config::read(text, CLASSES)?;
+        let mut config: Self = kiln_checkpoint::config::read(text, CLASSES)?;
+        let class = kiln_checkpoint::config::class_of(text)?;
+        if class.is_some_and(|class| class.starts_with("Conditional")) {
+            config.model_type = ModelType::ConditionalDetr;
+        }
+        if config.model_type == ModelType::ConditionalDetr {
+            // Where its defaults are others.
+            let given: Map<String, Value> = serde_json::from_str(text).unwrap_or_default();
+            let absent = |field: &str| given.get(field).is_none_or(Value::is_null);
+            if absent("num_queries") {
+                config.num_queries = 300;
+            }
+            if absent("class_cost") {
+                config.class_cost = 2.0;
+            }
+        }
         config.validate()?;
         Ok(config)
+    }
+
+    /// How a class's probability follows from its score.
+    #[must_use]
+    pub fn probabilities(&self) -> Probabilities {
+        match self.model_type {
+            ModelType::Detr => Probabilities::Softmax,
+            ModelType::ConditionalDetr => Probabilities::Sigmoid,
+        }
     }
 
     /// How many classes there are, "no object" not counted.
@@ -245,6 +295,7 @@ impl DetrConfig {
             ("bbox_loss_coefficient", self.bbox_loss_coefficient),
             ("giou_loss_coefficient", self.giou_loss_coefficient),
             ("eos_coefficient", self.eos_coefficient),
+            ("focal_alpha", self.focal_alpha),
         ] {
             if !weight.is_finite() || weight < 0.0 {
                 return fail(field, format!("is {weight}; expected a number from 0"));
@@ -266,6 +317,9 @@ impl DetrConfig {
     /// [`ConfigError::Inconsistent`] with the field to change.
     pub fn validate_masks(&self) -> Result<(), ConfigError> {
         let fail = |field, reason| Err(ConfigError::Inconsistent { field, reason });
+        if self.model_type != ModelType::Detr {
+            return fail("model_type", "is of a network whose mask head is not computed here".to_owned());
+        }
         let (width, heads) = (self.d_model, self.encoder_attention_heads);
         if !(width + heads).is_multiple_of(8) {
             return fail(

@@ -10,11 +10,13 @@
 //! | [`resnet`] | the backbone |
 //! | `positions` | where a place of the feature map is |
 //! | `transformer` | encoder and decoder |
+//! | `conditional` | the decoder whose queries look around a point |
 //! | `model` | [`Detr`]: classes and boxes |
 //! | `segmentation` | [`DetrSegmentation`]: masks too |
 //! | `names` | what other files call the parameters |
 
 mod activation;
+mod conditional;
 mod config;
 mod model;
 mod names;
@@ -24,6 +26,6 @@ mod segmentation;
 mod transformer;
 
 pub use activation::ActivationFunction;
-pub use config::{DetrConfig, PositionEmbeddingType};
-pub use model::{Detr, DetrOutput, Predictions};
+pub use config::{DetrConfig, ModelType, PositionEmbeddingType};
+pub use model::{Detr, DetrOutput, Predictions, Probabilities};
 pub use segmentation::{DetrSegmentation, SegmentationOutput};

@@ -1,6 +1,6 @@
 //! The detector: backbone, transformer, and two heads that say class and box of each query.
 
-use burn::module::Module;
+use burn::module::{Module, Param};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{Embedding, EmbeddingConfig, Linear};
 use burn::tensor::{Bool, Device, Tensor, activation};
@@ -8,7 +8,8 @@ use kiln_attention::Mask;
 use kiln_blocks::convolve;
 use kiln_checkpoint::{ConfigError, Pretrained};
 
-use super::config::{DetrConfig, PositionEmbeddingType};
+use super::conditional::{ConditionalDecoder, perceptron};
+use super::config::{DetrConfig, ModelType, PositionEmbeddingType};
 use super::names;
 use super::positions::{LEARNED_PLACES, LearnedPositions, Places, sine};
 use super::resnet::ResNet;
@@ -31,7 +32,14 @@ struct Inner {
     query_position_embeddings: Embedding,
     input_projection: Conv2d,
     encoder: Encoder,
-    decoder: Decoder,
+    decoder: AnyDecoder,
+}
+
+/// A decoder of the family.
+#[derive(Module, Debug)]
+enum AnyDecoder {
+    Plain(Decoder),
+    Conditional(ConditionalDecoder),
 }
 
 /// Three linear layers with ReLU between them.
@@ -41,12 +49,17 @@ struct BoxHead {
 }
 
 impl BoxHead {
-    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let last = self.layers.len() - 1;
-        self.layers.iter().enumerate().fold(x, |x, (index, layer)| {
-            let y = layer.forward(x);
-            if index < last { activation::relu(y) } else { activation::sigmoid(y) }
-        })
+    /// Boxes; `centres`, `[batch, queries, 2]` before the sigmoid, is where they are counted from.
+    fn forward(&self, x: Tensor<3>, centres: Option<&Tensor<3>>) -> Tensor<3> {
+        let sides = perceptron(&self.layers, x);
+        let sides = match centres {
+            None => sides,
+            Some(centres) => {
+                let moved = sides.clone().narrow(2, 0, 2) + centres.clone();
+                Tensor::cat(vec![moved, sides.narrow(2, 2, 2)], 2)
+            }
+        };
+        activation::sigmoid(sides)
     }
 }
 
@@ -57,13 +70,51 @@ pub struct Detr {
     model: Inner,
     class_labels_classifier: Linear,
     bbox_predictor: BoxHead,
+    #[module(skip)]
+    probabilities: Probabilities,
+}
+
+/// How a class's probability follows from its score.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Probabilities {
+    /// By the softmax over the classes and "no object", which is the last.
+    #[default]
+    Softmax,
+    /// By the sigmoid of each; there is no "no object".
+    Sigmoid,
+}
+
+impl Probabilities {
+    /// Probabilities of the classes, `[batch, queries, classes]`, "no object" left out.
+    #[must_use]
+    pub fn of(self, logits: Tensor<3>) -> Tensor<3> {
+        match self {
+            Self::Softmax => {
+                let classes = logits.dims()[2] - 1;
+                activation::softmax(logits, 2).narrow(2, 0, classes)
+            }
+            Self::Sigmoid => activation::sigmoid(logits),
+        }
+    }
+
+    /// Scores a query has for so many classes.
+    #[must_use]
+    pub fn scores(self, classes: usize) -> usize {
+        match self {
+            Self::Softmax => classes + 1,
+            Self::Sigmoid => classes,
+        }
+    }
 }
 
 /// What one layer of the decoder says of each query.
 #[derive(Clone, Debug)]
 pub struct Predictions {
-    /// Scores of each class before softmax, "no object" last: `[batch, queries, classes + 1]`.
+    /// Scores of each class before softmax, "no object" last: `[batch, queries, classes + 1]`; or before the sigmoid:
+    /// `[batch, queries, classes]`.
     pub logits: Tensor<3>,
+    /// Which of the two.
+    pub probabilities: Probabilities,
     /// Boxes as shares of the picture's sides, centre x, centre y, width, height: `[batch, queries, 4]`.
     pub boxes: Tensor<3>,
 }
@@ -93,7 +144,7 @@ pub(super) struct Trace {
 }
 
 impl Pretrained for Detr {
-    const CLASSES: &'static [&'static str] = &["DetrForObjectDetection"];
+    const CLASSES: &'static [&'static str] = &["DetrForObjectDetection", "ConditionalDetrForObjectDetection"];
 
     fn from_config(config: &str, device: &Device) -> Result<Self, ConfigError> {
         DetrConfig::from_json(config)?.init(device)
@@ -124,17 +175,35 @@ impl DetrConfig {
             query_position_embeddings: EmbeddingConfig::new(self.num_queries, width).init(device),
             input_projection: Conv2dConfig::new([channels, width], [1, 1]).init(device),
             encoder: Encoder::new(self, device),
-            decoder: Decoder::new(self, device),
+            decoder: match self.model_type {
+                ModelType::Detr => AnyDecoder::Plain(Decoder::new(self, device)),
+                ModelType::ConditionalDetr => AnyDecoder::Conditional(ConditionalDecoder::new(self, device)),
+            },
         };
         let sides = [width, width, width, 4];
+        let mut class_labels_classifier = linear(width, self.probabilities().scores(self.classes()), device);
+        let mut layers: Vec<Linear> = sides.windows(2).map(|pair| linear(pair[0], pair[1], device)).collect();
+        if self.model_type == ModelType::ConditionalDetr {
+            // Every class is improbable at first (Lin et al. 2017, section 4.1), and every box around its query's point.
+            let improbable = -(99_f64.ln());
+            class_labels_classifier.bias =
+                class_labels_classifier.bias.map(|bias| constant(bias, improbable));
+            if let Some(last) = layers.last_mut() {
+                last.weight = last.weight.clone().map(|weight| weight.zeros_like());
+                last.bias = last.bias.take().map(|bias| constant(bias, 0.0));
+            }
+        }
         Ok(Detr {
             model,
-            class_labels_classifier: linear(width, self.classes() + 1, device),
-            bbox_predictor: BoxHead {
-                layers: sides.windows(2).map(|pair| linear(pair[0], pair[1], device)).collect(),
-            },
+            class_labels_classifier,
+            bbox_predictor: BoxHead { layers },
+            probabilities: self.probabilities(),
         })
     }
+}
+
+fn constant(bias: Param<Tensor<1>>, value: f64) -> Param<Tensor<1>> {
+    bias.map(|bias| bias.full_like(value))
 }
 
 impl Detr {
@@ -188,25 +257,46 @@ impl Detr {
             hidden.additive([batch, 1, 1, rows * columns], dtype)
         });
         let states = self.model.encoder.forward(tokens, &positions, mask.as_ref());
-        let memory =
-            Memory { placed: states.clone() + positions, states: states.clone(), mask: mask.clone() };
+        let placed = states.clone() + positions.clone();
+        let memory = Memory { states: states.clone(), positions, placed, mask: mask.clone() };
         let queries: Tensor<3> = self.model.query_position_embeddings.weight.val().unsqueeze_dim(0);
         let [_, count, _] = queries.dims();
-        let (last, between) = self.model.decoder.forward(&queries.expand([batch, count, channels]), &memory);
+        let queries = queries.expand([batch, count, channels]);
+        let (last, between, centres) = match &self.model.decoder {
+            AnyDecoder::Plain(decoder) => {
+                let (last, between) = decoder.forward(&queries, &memory);
+                (last, between, None)
+            }
+            AnyDecoder::Conditional(decoder) => {
+                let (last, between, centres) = decoder.forward(&queries, &memory);
+                (last, between, Some(centres))
+            }
+        };
+        let predict = |states| self.predict(states, centres.as_ref());
         let output = DetrOutput {
-            predictions: self.predict(last.clone()),
-            auxiliary: between.into_iter().map(|states| self.predict(states)).collect(),
+            predictions: predict(last.clone()),
+            auxiliary: between.into_iter().map(predict).collect(),
             last_hidden_state: last,
             encoder_last_hidden_state: states,
         };
         Trace { output, features, projected, mask }
     }
 
-    fn predict(&self, states: Tensor<3>) -> Predictions {
+    fn predict(&self, states: Tensor<3>, centres: Option<&Tensor<3>>) -> Predictions {
         Predictions {
             logits: self.class_labels_classifier.forward(states.clone()),
-            boxes: self.bbox_predictor.forward(states),
+            probabilities: self.probabilities,
+            boxes: self.bbox_predictor.forward(states, centres),
         }
+    }
+
+    /// The same detector with a backbone made ready to be trained from nothing, by pictures such as it will see; see
+    /// [`ResNet::calibrate`].
+    #[must_use]
+    pub fn calibrate(mut self, pixel_values: Tensor<4>) -> Self {
+        let encoder = &mut self.model.backbone.conv_encoder;
+        encoder.model = encoder.model.clone().calibrate(pixel_values);
+        self
     }
 
     /// The same detector with a backbone that does not learn.

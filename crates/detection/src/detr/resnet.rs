@@ -303,13 +303,14 @@ struct Kernel {
     dilation: usize,
 }
 
-/// Batch normalisation with statistics that stay as they were trained.
+/// Batch normalisation with statistics that stay as they were trained; scale and shift stay too, unless they are made to learn.
 #[derive(Module, Debug)]
 pub struct FrozenNorm {
     weight: Param<Tensor<1>>,
     bias: Param<Tensor<1>>,
     running_mean: Param<Tensor<1>>,
     running_var: Param<Tensor<1>>,
+    learns: bool,
 }
 
 impl FrozenNorm {
@@ -328,14 +329,36 @@ impl FrozenNorm {
             bias: constant(0.0),
             running_mean: constant(0.0),
             running_var: constant(1.0),
+            learns: false,
+        }
+    }
+
+    /// The same with the statistics of `y`, `[batch, channels, rows, columns]`, and a scale and shift that learn.
+    fn of(self, y: &Tensor<4>) -> Self {
+        let [.., channels, _, _] = y.dims();
+        let flat = y.clone().cast(DType::F32).swap_dims(0, 1).reshape([channels as i64, -1]);
+        let (var, mean) = flat.var_mean_bias(1);
+        let put = |param: Param<Tensor<1>>, value: Tensor<2>| {
+            param.map(|old| value.reshape([channels]).cast(old.dtype()))
+        };
+        Self {
+            running_mean: put(self.running_mean, mean),
+            running_var: put(self.running_var, var),
+            weight: self.weight.set_require_grad(true),
+            bias: self.bias.set_require_grad(true),
+            learns: true,
         }
     }
 
     /// Scale and shift that the four numbers of each channel come to, in f32.
     fn affine(&self) -> (Tensor<1>, Tensor<1>) {
-        let value = |param: &Param<Tensor<1>>| param.val().detach().cast(DType::F32);
-        let scale = value(&self.weight) / (value(&self.running_var) + 1e-5).sqrt();
-        let shift = value(&self.bias) - value(&self.running_mean) * scale.clone();
+        let kept = |param: &Param<Tensor<1>>| param.val().detach().cast(DType::F32);
+        let learnt = |param: &Param<Tensor<1>>| match self.learns {
+            true => param.val().cast(DType::F32),
+            false => kept(param),
+        };
+        let scale = learnt(&self.weight) / (kept(&self.running_var) + 1e-5).sqrt();
+        let shift = learnt(&self.bias) - kept(&self.running_mean) * scale.clone();
         (scale, shift)
     }
 }
@@ -384,6 +407,16 @@ impl ConvLayer {
             None => y,
         }
     }
+
+    /// The layer with its norm calibrated by `x`, and what it then makes of `x`.
+    fn calibrate(mut self, x: Tensor<4>) -> (Self, Tensor<4>) {
+        let conv = &self.convolution;
+        let options = ConvOptions::new(conv.stride, [self.padding; 2], conv.dilation, conv.groups);
+        let y = ops::conv2d(x.clone(), conv.weight.val(), None, options);
+        self.normalization = self.normalization.of(&y);
+        let y = self.forward(x);
+        (self, y)
+    }
 }
 
 #[derive(Module, Debug)]
@@ -402,6 +435,18 @@ impl Residual {
         };
         let y = self.layer.iter().fold(x, |x, layer| layer.forward(x));
         self.activation.forward(y + shortcut)
+    }
+
+    fn calibrate(mut self, x: Tensor<4>) -> (Self, Tensor<4>) {
+        self.shortcut = self.shortcut.map(|layer| layer.calibrate(x.clone()).0);
+        let (layers, _) = self.layer.into_iter().fold((Vec::new(), x.clone()), |(mut done, x), layer| {
+            let (layer, y) = layer.calibrate(x);
+            done.push(layer);
+            (done, y)
+        });
+        self.layer = layers;
+        let y = self.forward(x);
+        (self, y)
     }
 }
 
@@ -433,9 +478,7 @@ impl ResNet {
     /// `[batch, num_channels, height, width]`.
     #[must_use]
     pub fn forward(&self, x: Tensor<4>) -> Vec<Tensor<4>> {
-        let x = self.embedder.embedder.forward(x);
-        let pool = MaxPoolOptions::new([3, 3]).with_stride([2, 2]).with_padding_pairs([(1, 1), (1, 1)]);
-        let mut x = max_pool2d(x, pool);
+        let mut x = pooled(self.embedder.embedder.forward(x));
         let mut outputs = Vec::with_capacity(self.outputs.len());
         for (index, stage) in self.encoder.stages.iter().enumerate() {
             x = stage.layers.iter().fold(x, |x, layer| layer.forward(x));
@@ -445,4 +488,30 @@ impl ResNet {
         }
         outputs
     }
+
+    /// The network made ready to be trained from nothing: each norm takes the statistics that `x` has there, and its scale and
+    /// shift learn from then on. The statistics stay as they are now, so that what is trained is a network with frozen norms
+    /// like any other, and a picture's result depends on no other picture of its batch.
+    ///
+    /// Source: the idea is Salimans and Kingma's 2016, "Weight Normalization", section 3: initialisation by data.
+    #[must_use]
+    pub fn calibrate(mut self, x: Tensor<4>) -> Self {
+        let (stem, x) = self.embedder.embedder.calibrate(x);
+        self.embedder.embedder = stem;
+        let mut x = pooled(x);
+        for stage in &mut self.encoder.stages {
+            let layers = std::mem::take(&mut stage.layers).into_iter().map(|layer| {
+                let (layer, y) = layer.calibrate(x.clone());
+                x = y;
+                layer
+            });
+            stage.layers = layers.collect();
+        }
+        self
+    }
+}
+
+fn pooled(x: Tensor<4>) -> Tensor<4> {
+    let pool = MaxPoolOptions::new([3, 3]).with_stride([2, 2]).with_padding_pairs([(1, 1), (1, 1)]);
+    max_pool2d(x, pool)
 }

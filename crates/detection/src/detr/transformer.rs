@@ -115,6 +115,8 @@ struct DecoderLayer {
 pub(super) struct Memory {
     /// `[batch, places, width]`.
     pub states: Tensor<3>,
+    /// Where they are, `[batch, places, width]`, or 1 for the batch.
+    pub positions: Tensor<3>,
     /// The same with positions.
     pub placed: Tensor<3>,
     /// Hides padding; `[batch, 1, 1, places]`, added to scores.

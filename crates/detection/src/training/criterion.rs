@@ -5,6 +5,8 @@
 //!           + mask_loss_coefficient focal + dice_loss_coefficient dice           for the last layer
 //! ```
 //!
+//! (where classes are told one by one, ce is their focal loss, summed, over the number of objects in the batch)
+//!
 //! and the same, masks left out, for each layer of the decoder before the last. Queries without an object learn the class "no
 //! object", with the weight `eos_coefficient`. Boxes and masks are divided by the number of objects in the batch.
 
@@ -15,18 +17,23 @@ use kiln_backend::ops::{InterpolationMode, interpolate};
 
 use super::masks::{dice_loss, sigmoid_focal_loss};
 use super::target::Target;
-use crate::Predictions;
 use crate::boxes::generalized_iou_pairs;
 use crate::detr::{DetrConfig, DetrOutput};
 use crate::matching::{AssignmentError, MatchingCosts};
+use crate::{Predictions, Probabilities};
+
+/// Weight of what belongs to an object in the masks' focal loss.
+const MASK_ALPHA: f64 = 0.25;
 
 /// What a network is told of its answers; made from its config.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Criterion {
     /// Costs of the matching.
     pub costs: MatchingCosts,
-    /// Weight of "no object".
+    /// Weight of "no object", where there is such a class.
     pub no_object: f64,
+    /// Weight of what is, against what is not, in the focal loss of classes that are told one by one.
+    pub focal_alpha: f64,
     /// Weight of the boxes' L1 distance.
     pub bbox: f64,
     /// Weight of the boxes' generalised overlap.
@@ -42,6 +49,7 @@ impl From<&DetrConfig> for Criterion {
         Self {
             costs: config.into(),
             no_object: config.eos_coefficient,
+            focal_alpha: config.focal_alpha,
             bbox: config.bbox_loss_coefficient,
             giou: config.giou_loss_coefficient,
             mask: config.mask_loss_coefficient,
@@ -77,7 +85,8 @@ impl Criterion {
         masks: Option<Tensor<4>>,
         targets: &[Target],
     ) -> Result<Losses, AssignmentError> {
-        let classes = output.predictions.logits.dims()[2] - 1;
+        let scores = output.predictions.logits.dims()[2];
+        let classes = scores + 1 - output.predictions.probabilities.scores(1);
         for target in targets {
             if let Err(error) = target.validate(classes) {
                 panic!("{error}");
@@ -110,7 +119,10 @@ impl Criterion {
         suffix: &str,
         terms: &mut BTreeMap<String, Tensor<1>>,
     ) -> Tensor<1> {
-        let entropy = layer.cross_entropy(targets, self.no_object);
+        let entropy = match layer.predictions.probabilities {
+            Probabilities::Softmax => layer.cross_entropy(targets, self.no_object),
+            Probabilities::Sigmoid => layer.focal(targets, self.focal_alpha, count),
+        };
         let (distance, overlap) = layer.boxes(targets, count);
         let total = entropy.clone() + distance.clone() * self.bbox + overlap.clone() * self.giou;
         for (name, term) in [
@@ -188,6 +200,18 @@ impl<'a> Matched<'a> {
         (logs * weights).sum().neg() / sum
     }
 
+    /// The focal loss of every class of every query, summed, over `count`.
+    fn focal(&self, targets: &[Target], alpha: f64, count: f64) -> Tensor<1> {
+        let [batch, queries, width] = self.predictions.logits.dims();
+        let mut classes = vec![0_f32; batch * queries * width];
+        for (picture, query, object) in self.triples() {
+            classes[(picture * queries + query) * width + targets[picture].classes[object]] = 1.0;
+        }
+        let rows = [batch * queries, width];
+        let logits = self.predictions.logits.clone().reshape(rows);
+        sigmoid_focal_loss(logits, self.floats(classes, rows), alpha, count) * width as f64
+    }
+
     /// L1 distance and 1 - GIoU, summed over pairs, over `count`.
     fn boxes(&self, targets: &[Target], count: f64) -> (Tensor<1>, Tensor<1>) {
         if self.is_empty() {
@@ -211,10 +235,11 @@ impl<'a> Matched<'a> {
         let logits: Vec<f32> = self.predictions.logits.clone().detach().into_data().iter::<f32>().collect();
         let mut error = 0.0;
         for (picture, target) in logits.chunks(queries * width).zip(targets) {
-            // The first of equal scores counts.
-            let seen = picture.chunks(width).filter(|scores| {
-                let most = scores[..width - 1].iter().copied().fold(f32::NEG_INFINITY, f32::max);
-                most >= scores[width - 1]
+            let most = |scores: &[f32]| scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let seen = picture.chunks(width).filter(|scores| match self.predictions.probabilities {
+                // The first of equal scores counts.
+                Probabilities::Softmax => most(&scores[..width - 1]) >= scores[width - 1],
+                Probabilities::Sigmoid => most(scores) > 0.0,
             });
             error += (seen.count() as f64 - target.classes.len() as f64).abs();
         }
@@ -247,6 +272,9 @@ impl<'a> Matched<'a> {
         let wanted: Tensor<3> = Tensor::cat(chosen.collect(), 0);
         let (found, wanted) =
             (found.reshape([pairs, height * width]), wanted.reshape([pairs, height * width]));
-        Some((sigmoid_focal_loss(found.clone(), wanted.clone(), count), dice_loss(found, wanted, count)))
+        Some((
+            sigmoid_focal_loss(found.clone(), wanted.clone(), MASK_ALPHA, count),
+            dice_loss(found, wanted, count),
+        ))
     }
 }
