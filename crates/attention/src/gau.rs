@@ -26,8 +26,10 @@ use burn::tensor::{Bool, Device, Int, Tensor, activation};
 use kiln_backend::ops::Causality;
 use serde::{Deserialize, Serialize};
 
+use crate::cache::KeyValueCache;
 use crate::glu::Gate;
 use crate::grouped::softmax;
+use crate::mask::hidden_by_offset;
 use crate::positions::{RelativeBias, RelativeBiasConfig, RotaryConfig};
 
 /// Standard deviation of scales and of biases at the start: the paper's for all weights. The square of a bias of 1 would
@@ -183,7 +185,7 @@ impl GatedAttention {
         let [batch, n, _] = x.dims();
         let device = x.device();
         let Gated { gate, value, shared } = self.unit.project(x.clone());
-        let heads = turned(self.shared.forward(shared), self.rotary.as_ref());
+        let heads = turned(self.shared.forward(shared), self.rotary.as_ref(), 0);
         let [q, k] = [0, 1].map(|head| heads.clone().narrow(1, head, 1));
         let hidden = match visible {
             Some(visible) => visible.equal_elem(0).reshape([batch, 1, 1, n]).expand([batch, 1, n, n]),
@@ -196,12 +198,46 @@ impl GatedAttention {
                 hidden.bool_or(future.reshape([1, 1, n, n]).expand([batch, 1, n, n]))
             }
         };
-        let seen = hidden.clone().bool_not().float().sum_dim(3).clamp_min(1.0).cast(x.dtype());
-        let products = q.matmul(k.swap_dims(2, 3));
-        let bias = self.bias.forward(n, n);
-        let weights = self.scores.weights(products, bias, hidden, seen, heads.dims()[3]);
-        let y = weights.matmul(value.unsqueeze_dim::<4>(1)).squeeze_dim::<3>(1);
+        let y = self.attend(q, k, value.unsqueeze_dim::<4>(1), self.bias.forward(n, n), hidden);
         x + self.unit.close(gate, y)
+    }
+
+    /// The next n tokens, `[batch, n, width]`, over those in `cache` and themselves, which are added to it. Token by token,
+    /// or many at a time: the results are those of one causal [`forward`](Self::forward).
+    ///
+    /// # Panics
+    ///
+    /// If the unit is not causal, or the cache another layer's.
+    #[must_use]
+    pub fn decode(&self, x: Tensor<3>, cache: &mut KeyValueCache) -> Tensor<3> {
+        assert!(self.causality == Causality::Causal, "only causal attention can go on from a cache");
+        let [batch, n, _] = x.dims();
+        let Gated { gate, value, shared } = self.unit.project(x.clone());
+        let heads = turned(self.shared.forward(shared), self.rotary.as_ref(), cache.seen());
+        let [q, k] = [0, 1].map(|head| heads.clone().narrow(1, head, 1));
+        let [k, value] = cache.append(k, value.unsqueeze_dim::<4>(1));
+        let keys = k.dims()[2];
+        let reach = cache.window().unwrap_or(keys) as i64;
+        let hidden = hidden_by_offset(n, keys, |offset| offset <= 0 && offset > -reach, &x.device());
+        let bias = self.bias.from(keys - n, n, keys);
+        let y = self.attend(q, k, value, bias, hidden.expand([batch, 1, n, keys]));
+        x + self.unit.close(gate, y)
+    }
+
+    /// A v, `[batch, n, e]`.
+    fn attend(
+        &self,
+        q: Tensor<4>,
+        k: Tensor<4>,
+        value: Tensor<4>,
+        bias: Tensor<4>,
+        hidden: Tensor<4, Bool>,
+    ) -> Tensor<3> {
+        let shared_dim = q.dims()[3];
+        let seen = hidden.clone().bool_not().float().sum_dim(3).clamp_min(1.0).cast(q.dtype());
+        let products = q.matmul(k.swap_dims(2, 3));
+        let weights = self.scores.weights(products, bias, hidden, seen, shared_dim);
+        weights.matmul(value).squeeze_dim::<3>(1)
     }
 }
 
@@ -245,11 +281,11 @@ impl GatedUnit {
     }
 }
 
-/// Each head of `[batch, heads, n, s]` turned by its places, from 0 on.
-pub(crate) fn turned(heads: Tensor<4>, rotary: Option<&RotaryConfig>) -> Tensor<4> {
+/// Each head of `[batch, heads, n, s]` turned by its places, from `first` on.
+pub(crate) fn turned(heads: Tensor<4>, rotary: Option<&RotaryConfig>, first: usize) -> Tensor<4> {
     let [.., n, width] = heads.dims();
     match rotary {
-        Some(rotary) => rotary.from(0, n, width, &heads.device()).forward(heads),
+        Some(rotary) => rotary.from(first, n, width, &heads.device()).forward(heads),
         None => heads,
     }
 }

@@ -33,13 +33,15 @@ pub mod softmax;
 pub mod sparse;
 
 pub use cache::{KeyValueCache, KeyValueRecord};
-pub use flash::{Flash, FlashConfig};
+pub use flash::{Flash, FlashConfig, FlashState, FlashStateRecord};
 pub use gau::{GatedAttention, GatedAttentionConfig, ScoreFunction};
 pub use glu::{Gate, Glu, GluConfig};
 pub use grouped::{Scores, grouped_query};
 pub use joint::{ContextOutput, JointAttention, JointAttentionConfig};
 pub use kiln_backend::ops::{AttentionOptions, Causality};
-pub use language_model::{AttentionKind, LanguageModel, LanguageModelConfig};
+pub use language_model::{
+    AttentionKind, Choice, LanguageModel, LanguageModelConfig, LanguageModelRecord, LanguageModelState,
+};
 pub use linear::{LinearAttention, LinearAttentionConfig};
 pub use mask::Mask;
 pub use recommend::{Recommendation, recommend};

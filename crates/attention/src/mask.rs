@@ -50,13 +50,7 @@ impl Mask {
     /// If there are more queries than keys.
     #[must_use]
     pub fn by_offset(queries: usize, keys: usize, visible: impl Fn(i64) -> bool, device: &Device) -> Self {
-        assert!(queries <= keys, "{queries} queries do not stand at the last of {keys} keys");
-        let past = (keys - queries) as i64;
-        let hidden: Vec<bool> = (0..queries as i64)
-            .flat_map(|query| (0..keys as i64).map(move |key| key - query - past))
-            .map(|offset| !visible(offset))
-            .collect();
-        Self::hidden(Tensor::from_data(TensorData::new(hidden, [1, 1, queries, keys]), device))
+        Self::hidden(hidden_by_offset(queries, keys, visible, device))
     }
 
     /// Adds `bias` to the scores: relative positions, say; `-inf` hides a key. Shape as in [`hidden`](Self::hidden).
@@ -115,4 +109,20 @@ impl Mask {
             }
         }
     }
+}
+
+/// Where [`Mask::by_offset`] hides, `[1, 1, queries, keys]`.
+pub(crate) fn hidden_by_offset(
+    queries: usize,
+    keys: usize,
+    visible: impl Fn(i64) -> bool,
+    device: &Device,
+) -> Tensor<4, Bool> {
+    assert!(queries <= keys, "{queries} queries do not stand at the last of {keys} keys");
+    let past = (keys - queries) as i64;
+    let hidden: Vec<bool> = (0..queries as i64)
+        .flat_map(|query| (0..keys as i64).map(move |key| key - query - past))
+        .map(|offset| !visible(offset))
+        .collect();
+    Tensor::from_data(TensorData::new(hidden, [1, 1, queries, keys]), device)
 }

@@ -24,6 +24,8 @@ mod recommend;
 mod sincos;
 #[path = "attention/softmax.rs"]
 mod softmax;
+#[path = "attention/softmax_laws.rs"]
+mod softmax_laws;
 #[path = "attention/sparse.rs"]
 mod sparse;
 #[path = "attention/support.rs"]

@@ -2,14 +2,13 @@
 
 use std::error::Error;
 
-/// User and system time of this process in seconds, which Linux counts in hundredths.
+/// Time in seconds that the threads of this process have run, none of which has ended.
 pub fn processor_seconds() -> Result<f64, Box<dyn Error + Send + Sync>> {
-    let stat = std::fs::read_to_string("/proc/self/stat")?;
-    // The program's name, which may have spaces, ends at the last parenthesis.
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let mut ticks = 0.0;
-    for field in [11, 12] {
-        ticks += fields.get(field).ok_or("Linux tells no processor time")?.parse::<f64>()?;
+    let mut nanoseconds = 0.0;
+    for task in std::fs::read_dir("/proc/self/task")? {
+        let told = std::fs::read_to_string(task?.path().join("schedstat"))?;
+        nanoseconds +=
+            told.split_whitespace().next().ok_or("Linux tells no processor time")?.parse::<f64>()?;
     }
-    Ok(ticks / 100.0)
+    Ok(nanoseconds / 1e9)
 }

@@ -62,12 +62,12 @@ impl RelativeBuckets {
         first + (exact + wider).min(n - 1)
     }
 
-    /// The bucket of each key for each query, `[queries, keys]`.
+    /// The bucket of each key for each query, `[queries, keys]`; keys stand from place 0 on, queries from place `first` on.
     #[must_use]
-    pub fn table(&self, queries: usize, keys: usize) -> TensorData {
+    pub fn table(&self, first: usize, queries: usize, keys: usize) -> TensorData {
         // Only so many offsets are different.
-        let line: Vec<i64> =
-            (0..queries + keys).map(|i| self.bucket(i as i64 - queries as i64) as i64).collect();
+        let nearest = -((first + queries) as i64);
+        let line: Vec<i64> = (0..queries + keys).map(|i| self.bucket(nearest + i as i64) as i64).collect();
         let rows = (0..queries).flat_map(|query| line[queries - query..].iter().take(keys).copied());
         TensorData::new(rows.collect::<Vec<_>>(), [queries, keys])
     }
@@ -132,11 +132,21 @@ impl RelativeBias {
     /// If the number of buckets does not reach to the greatest distance.
     #[must_use]
     pub fn forward(&self, queries: usize, keys: usize) -> Tensor<4> {
+        self.from(0, queries, keys)
+    }
+
+    /// [`forward`](Self::forward) for queries that stand from place `first` on.
+    ///
+    /// # Panics
+    ///
+    /// As there.
+    #[must_use]
+    pub fn from(&self, first: usize, queries: usize, keys: usize) -> Tensor<4> {
         let weight = self.weight.val();
         let [count, heads] = weight.dims();
         let buckets = RelativeBuckets::new(count, self.max_distance, self.causality)
             .expect("the config has been checked against its buckets");
-        let table = Tensor::<2, Int>::from_data(buckets.table(queries, keys), &weight.device());
+        let table = Tensor::<2, Int>::from_data(buckets.table(first, queries, keys), &weight.device());
         let rows = weight.select(0, table.reshape([queries * keys]));
         rows.reshape([queries, keys, heads]).permute([2, 0, 1]).unsqueeze_dim(0)
     }

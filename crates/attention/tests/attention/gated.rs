@@ -1,8 +1,12 @@
 //! Gated attention units and FLASH: numbers of tests/reference/attention_kinds.py, and laws.
 
-use burn::tensor::{Int, Tensor};
+use burn::module::{Module as _, ModuleMapper, Param};
+use burn::tensor::{DType, Device, Int, Tensor};
 use kiln_attention::positions::RotaryConfig;
-use kiln_attention::{Causality, FlashConfig, Gate, GatedAttentionConfig, GluConfig, ScoreFunction};
+use kiln_attention::{
+    Causality, FlashConfig, FlashState, FlashStateRecord, Gate, GatedAttentionConfig, GluConfig,
+    KeyValueCache, ScoreFunction,
+};
 use kiln_backend::testing;
 use proptest::prelude::*;
 use rstest::rstest;
@@ -160,5 +164,109 @@ fn a_gated_linear_unit_is_its_formula(#[case] gate: Gate) {
         assert_eq!(layer.forward(x.clone()).dims(), [3, 4]);
         // Without biases, nothing comes of nothing.
         assert_close(backend, layer.forward(x * 0.0), Tensor::zeros([3, 4], &device), 0.0);
+    }
+}
+
+/// Token by token, in parts that end within chunks and beyond them, and at once.
+#[rstest]
+#[case::one_by_one(&[1; 13])]
+#[case::a_prompt_and_then(&[6, 1, 1, 1, 1, 1, 1, 1])]
+#[case::in_parts(&[4, 3, 6])]
+#[case::at_once(&[13])]
+fn decoding_is_the_causal_pass(#[case] steps: &[usize]) {
+    let golden = Golden::open();
+    for (backend, device) in testing::devices() {
+        let x = values([2, 13, 6], 4, &device);
+        let decoded = |decode: &mut dyn FnMut(Tensor<3>) -> Tensor<3>| {
+            let mut first = 0;
+            let parts = steps.iter().map(|&n| {
+                first += n;
+                decode(x.clone().narrow(1, first - n, n))
+            });
+            Tensor::cat(parts.collect(), 1)
+        };
+        for scores in [ScoreFunction::SquaredRelu, ScoreFunction::Laplace, ScoreFunction::Softmax] {
+            let what = format!("{scores:?} on {backend}");
+            let layer = flash().with_scores(scores).with_causality(Causality::Causal).init(&device);
+            let layer = golden.part("flash.layer.").load_into(layer).unwrap().module;
+            let mut state = FlashState::default();
+            let found = decoded(&mut |x| layer.decode(x, &mut state));
+            assert_close(&what, found, layer.forward(x.clone(), None), 1e-5);
+            // Of a chunk of four, what is not full.
+            assert_eq!((state.seen(), state.kept()), (13, 1), "{what}");
+
+            let unit = unit().with_scores(scores).with_causality(Causality::Causal).init(&device);
+            let unit = golden.part("gau.layer.").load_into(unit).unwrap().module;
+            let mut cache = KeyValueCache::new();
+            let found = decoded(&mut |x| unit.decode(x, &mut cache));
+            assert_close(&what, found, unit.forward(x.clone(), None), 1e-5);
+        }
+    }
+}
+
+#[test]
+fn a_state_goes_on_after_a_file() {
+    let golden = Golden::open();
+    for (backend, device) in testing::devices() {
+        let layer = flash().with_causality(Causality::Causal).init(&device);
+        let layer = golden.part("flash.layer.").load_into(layer).unwrap().module;
+        let x = values([2, 11, 6], 5, &device);
+        let expected = layer.forward(x.clone(), None);
+        // In the first chunk, at its end, and in the second.
+        for cut in [3, 4, 7] {
+            let mut state = FlashState::default();
+            let _ = layer.decode(x.clone().narrow(1, 0, cut), &mut state);
+            let text = serde_json::to_string(&state.to_record()).unwrap();
+            let record: FlashStateRecord = serde_json::from_str(&text).unwrap();
+            let mut read = FlashState::from_record(record, &device).expect("it is a state's");
+            let rest = layer.decode(x.clone().narrow(1, cut, 11 - cut), &mut read);
+            let expected = expected.clone().narrow(1, cut, 11 - cut);
+            assert_close(&format!("{cut} on {backend}"), rest, expected, 1e-5);
+        }
+    }
+}
+
+#[test]
+fn a_record_that_is_no_states_is_refused() {
+    let device = Device::flex();
+    let layer = flash().with_causality(Causality::Causal).init(&device);
+    let mut state = FlashState::default();
+    let _ = layer.decode(values([1, 6, 6], 5, &device), &mut state);
+    let text = serde_json::to_string(&state.to_record()).unwrap();
+    for seen in [0, 1, 2] {
+        let record = text.replace("\"seen\":6", &format!("\"seen\":{seen}"));
+        assert_ne!(record, text);
+        let record: FlashStateRecord = serde_json::from_str(&record).unwrap();
+        assert!(FlashState::from_record(record, &device).is_none(), "{seen} tokens seen, two of them kept");
+    }
+}
+
+#[test]
+#[should_panic(expected = "only causal attention can go on from a state")]
+fn what_sees_all_has_no_state() {
+    let device = Device::flex();
+    let _ = flash().init(&device).decode(values([1, 2, 6], 1, &device), &mut FlashState::default());
+}
+
+/// A sum of 4,096 terms of 1 / 16 in f16 stands still at 128.
+#[test]
+fn sums_across_chunks_are_in_f32() {
+    let golden = Golden::open();
+    let device = Device::flex();
+    let layer = golden.part("flash.layer.").load_into(flash().init(&device)).unwrap().module;
+    let x = values::<3>([1, 32, 6], 6, &device).repeat_dim(1, 128);
+    let mut cast = Cast;
+    let half = layer.clone().map(&mut cast).forward(x.clone().cast(DType::F16), None).cast(DType::F32);
+    let full = layer.forward(x, None);
+    let scale: f32 = full.clone().abs().max().into_scalar();
+    let error = difference(half, full);
+    assert!(error < 1e-2 * scale, "{error} of {scale}");
+}
+
+struct Cast;
+
+impl ModuleMapper for Cast {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        param.map(|value| value.cast(DType::F16))
     }
 }

@@ -9,8 +9,8 @@ use kiln_attention::low_rank::nystrom;
 use kiln_attention::positions::RotaryConfig;
 use kiln_attention::sparse::{Pattern, sparse_attention};
 use kiln_attention::{
-    AttentionOptions, Causality, FlashConfig, GatedAttentionConfig, Mask, ScoreFunction, Scores,
-    grouped_query,
+    AttentionOptions, Causality, FlashConfig, GatedAttentionConfig, Mask, MultiHeadAttentionConfig, QkNorm,
+    ScoreFunction, Scores, grouped_query,
 };
 use kiln_backend::noise::NoiseKey;
 use kiln_backend::testing;
@@ -58,6 +58,32 @@ fn of_capped_scores() {
             let scores = Scores { cap: Some(1.5), dropout: None };
             grouped_query(q, k, v, AttentionOptions { mask, ..AttentionOptions::default() }, scores)
         });
+    }
+}
+
+/// Through the projections, the norms, the turns and the kernel; grouped, with dropout off and with a cap.
+#[rstest]
+#[case::plain(MultiHeadAttentionConfig::new(6, 2, 4))]
+#[case::all(
+    MultiHeadAttentionConfig::new(6, 4, 4)
+        .with_kv_heads(Some(2))
+        .with_qk_norm(QkNorm::RmsNorm)
+        .with_rotary(Some(RotaryConfig::new()))
+        .with_soft_cap(Some(2.0))
+)]
+fn of_softmax_attention(#[case] config: MultiHeadAttentionConfig) {
+    for (backend, device) in testing::devices() {
+        let tracked = device.clone().autodiff();
+        tracked.seed(6);
+        let layer = config.init(&tracked);
+        for causality in [Causality::None, Causality::Causal] {
+            let what = format!("{causality:?} on {backend}");
+            // Weights as they are drawn are small, and so is what they let through.
+            check(&what, &device, values([2, 7, 6], 3, &device) * 3.0, |x| {
+                let options = AttentionOptions { causality, ..AttentionOptions::default() };
+                layer.forward(x, None, options) * 10.0
+            });
+        }
     }
 }
 

@@ -4,8 +4,12 @@ use burn::module::Module;
 use burn::nn::loss::CrossEntropyLossConfig;
 use burn::optim::{AdamConfig, GradientsParams};
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use kiln_attention::{AttentionKind, LanguageModel, LanguageModelConfig};
+use kiln_attention::{
+    AttentionKind, Choice, LanguageModel, LanguageModelConfig, LanguageModelRecord, LanguageModelState,
+};
 use kiln_backend::testing;
+
+use crate::support::assert_close;
 
 fn config(kind: AttentionKind) -> LanguageModelConfig {
     LanguageModelConfig::new(11, kind)
@@ -77,4 +81,82 @@ fn every_kind_learns() {
         let after: f32 = loss_of(&model).into_scalar();
         assert!(before > 1.5 && after < 0.3 * before, "{name}: {before} before, {after} after");
     }
+}
+
+/// In parts, from a file in between, token by token.
+#[test]
+fn decoding_is_the_whole_pass() {
+    for (backend, device) in testing::devices() {
+        for (kind, name) in AttentionKind::ALL {
+            let model = config(kind).init(&device);
+            let tokens = tokens(11, &device);
+            let expected = model.forward(tokens.clone());
+            let mut state = model.state();
+            let mut parts = vec![model.decode(tokens.clone().narrow(1, 0, 5), &mut state)];
+            let text = serde_json::to_string(&state.to_record()).unwrap();
+            let record: LanguageModelRecord = serde_json::from_str(&text).unwrap();
+            let mut state = LanguageModelState::from_record(record, &device).expect("it is a state's");
+            parts.extend((5..11).map(|i| model.decode(tokens.clone().narrow(1, i, 1), &mut state)));
+            assert_eq!(state.seen(), 11);
+            assert_close(&format!("{name} on {backend}"), Tensor::cat(parts, 1), expected, 1e-5);
+        }
+    }
+}
+
+/// Each token is the likeliest after all before it; drawn ones are the same for the same seed, whatever the batch.
+#[test]
+fn text_goes_on() {
+    for (backend, device) in testing::devices() {
+        for (kind, name) in AttentionKind::ALL {
+            let what = format!("{name} on {backend}");
+            let model = config(kind).init(&device);
+            let prompt = tokens(3, &device);
+            let found = numbers(model.generate(prompt.clone(), 7, Choice::Greedy));
+            let mut all = numbers(prompt.clone());
+            for next in found {
+                let read = Tensor::from_data(TensorData::new(all.clone(), [1, all.len()]), &device);
+                let last: Vec<f32> = model.forward(read).into_data().iter().collect();
+                let last = &last[last.len() - 11..];
+                let most = last.iter().copied().fold(f32::MIN, f32::max);
+                // Another token may be as likely, but for rounding.
+                assert!(last[next as usize] > most - 1e-5, "{what}: {next} after {all:?}");
+                all.push(next);
+            }
+            let choice = |seed| Choice::Sampled { temperature: 1.0, seed };
+            let drawn = |seed| numbers(model.generate(prompt.clone(), 12, choice(seed)));
+            assert_eq!(drawn(1), drawn(1), "{what}");
+            assert_ne!(drawn(1), drawn(2), "{what}");
+            let both = model.generate(prompt.clone().repeat_dim(0, 2), 12, choice(1));
+            assert_eq!(both.dims(), [2, 12]);
+            assert_eq!(numbers(both)[..12], drawn(1), "{what}");
+        }
+    }
+}
+
+/// As often as softmax says, within four standard deviations.
+#[test]
+fn tokens_are_drawn_as_often_as_they_are_likely() {
+    let device = Device::flex();
+    let probabilities = [0.5_f64, 0.3, 0.15, 0.05];
+    let row: Vec<f32> = probabilities.iter().map(|p| p.ln() as f32).collect();
+    let logits = Tensor::<2>::from_data(TensorData::new(row, [1, 4]), &device).repeat_dim(0, 20_000);
+    let drawn = numbers(Choice::Sampled { temperature: 1.0, seed: 3 }.of(logits.clone(), 0));
+    for (token, p) in probabilities.into_iter().enumerate() {
+        let share = drawn.iter().filter(|&&x| x == token as i64).count() as f64 / 20_000.0;
+        assert!((share - p).abs() < 4.0 * (p * (1.0 - p) / 20_000.0).sqrt(), "{token}: {share} of {p}");
+    }
+    let cold = numbers(Choice::Sampled { temperature: 1e-3, seed: 3 }.of(logits, 0));
+    assert!(cold.iter().all(|&token| token == 0), "what is cold takes the likeliest");
+}
+
+#[test]
+#[should_panic(expected = "the state is not of Flash attention")]
+fn another_kinds_state_is_a_mistake() {
+    let device = Device::flex();
+    let mut state = config(AttentionKind::Gau).init(&device).state();
+    let _ = config(AttentionKind::Flash).init(&device).decode(tokens(3, &device), &mut state);
+}
+
+fn numbers(x: Tensor<2, Int>) -> Vec<i64> {
+    x.into_data().iter().collect()
 }

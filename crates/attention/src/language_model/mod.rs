@@ -10,6 +10,8 @@
 //! A gated unit has 3 e d + s d parameters, a transformer's layer 4 d^2 + 3 h d: the hidden width h of its GLU is chosen so
 //! that a layer has as many as two units (Hua et al. 2022 compare them so, with h = 4 d and e = 2 d).
 
+mod decode;
+
 use burn::config::Config;
 use burn::module::{Initializer, Module, Param};
 use burn::nn::{Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig};
@@ -23,6 +25,8 @@ use crate::glu::{Glu, GluConfig};
 use crate::linear::{FeatureMap, LinearAttention, LinearAttentionConfig, LinearKernel};
 use crate::positions::{RotaryConfig, sincos};
 use crate::softmax::{MultiHeadAttention, MultiHeadAttentionConfig};
+
+pub use decode::{Choice, LanguageModelRecord, LanguageModelState};
 
 /// Which attention a [`LanguageModel`] has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -193,14 +197,23 @@ impl LanguageModel {
     /// The logits of the token after each, `[batch, n, vocabulary]`, for `tokens`, `[batch, n]`.
     #[must_use]
     pub fn forward(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
+        let h = self.embed(tokens, 0);
+        self.logits(self.layers.iter().fold(h, |h, layer| layer.forward(h)))
+    }
+
+    /// `[batch, n, width]`; the first token stands at place `first`.
+    fn embed(&self, tokens: Tensor<2, Int>, first: usize) -> Tensor<3> {
         let n = tokens.dims()[1];
         let weight = self.embedding.weight.val();
         let width = weight.dims()[1];
-        let places: Vec<f32> = (0..n).map(|place| place as f32).collect();
+        let places: Vec<f32> = (first..first + n).map(|place| place as f32).collect();
         let places = Tensor::<2>::from_data(sincos(width, &places), (&weight.device(), weight.dtype()));
         let scale = self.position_scale.val().reshape([1, 1, 1]);
-        let h = self.embedding.forward(tokens) + places.unsqueeze_dim::<3>(0) * scale;
-        let h = self.layers.iter().fold(h, |h, layer| layer.forward(h));
+        self.embedding.forward(tokens) + places.unsqueeze_dim::<3>(0) * scale
+    }
+
+    fn logits(&self, h: Tensor<3>) -> Tensor<3> {
+        let weight = self.embedding.weight.val();
         self.norm.forward(h).matmul(weight.transpose().unsqueeze_dim::<3>(0))
     }
 }
@@ -220,7 +233,7 @@ impl Layer {
 }
 
 impl<A: Module> TransformerLayer<A> {
-    fn forward(&self, h: Tensor<3>, attend: impl Fn(&A, Tensor<3>) -> Tensor<3>) -> Tensor<3> {
+    fn forward(&self, h: Tensor<3>, attend: impl FnOnce(&A, Tensor<3>) -> Tensor<3>) -> Tensor<3> {
         let h = h.clone() + attend(&self.attention, self.norm_attention.forward(h));
         h.clone() + self.glu.forward(self.norm_glu.forward(h))
     }

@@ -11,13 +11,17 @@
 //! Chunks are of g tokens; the last is filled up with hidden ones. The running mean over chunks that are past (the paper
 //! leaves the factor open) makes what a token sees as large in a long sequence as in a short one.
 
+mod state;
+
 use burn::config::Config;
 use burn::module::Module;
-use burn::tensor::{Bool, Device, Int, Tensor};
+use burn::tensor::{Bool, DType, Device, Int, Tensor};
 use kiln_backend::ops::Causality;
 
 use crate::gau::{Gated, GatedUnit, SMALL, ScoreFunction, SharedHeads, turned};
 use crate::positions::{RelativeBias, RelativeBiasConfig, RotaryConfig};
+
+pub use state::{FlashState, FlashStateRecord};
 
 /// Configuration of a [`Flash`].
 #[derive(Config, Debug)]
@@ -106,7 +110,7 @@ impl Flash {
         }
         let device = x.device();
         let Gated { gate, value, shared } = self.unit.project(x.clone());
-        let heads = turned(self.shared.forward(shared), self.rotary.as_ref());
+        let heads = turned(self.shared.forward(shared), self.rotary.as_ref(), 0);
         let shared_dim = heads.dims()[3];
         let visible = visible.unwrap_or_else(|| Tensor::ones([batch, n], &device));
         let (chunks, g) = (n.div_ceil(self.chunk), self.chunk);
@@ -137,18 +141,23 @@ impl Flash {
         let near = weights.matmul(value.clone());
 
         let k_far = k_far.clone().mask_fill(hidden_keys.expand(k_far.dims()), 0.0);
-        let sums = k_far.swap_dims(2, 3).matmul(value);
-        let counts = seen.sum_dim(2);
+        // In f32: in f16 a sum stops growing where a term is half of its last place.
+        let sums = k_far.cast(DType::F32).swap_dims(2, 3).matmul(value.cast(DType::F32));
+        let counts = seen.cast(DType::F32).sum_dim(2);
         let (sums, counts) = match self.causality {
             Causality::None => (sums.sum_dim(1), counts.sum_dim(1)),
             Causality::Causal => (before(sums), before(counts)),
         };
-        let far = q_far.matmul(sums / counts.clamp_min(1.0));
+        let far = q_far.matmul((sums / counts.clamp_min(1.0)).cast(dtype));
 
         let y = near + far;
         let width = y.dims()[3];
         let y = y.reshape([batch, chunks * g, width]).narrow(1, 0, n);
         x + self.unit.close(gate, y)
+    }
+
+    fn is_causal(&self) -> bool {
+        self.causality == Causality::Causal
     }
 }
 
