@@ -11,6 +11,7 @@
 //! | resize as PIL's `Image.resize`, to the bit | [`Picture::resize`], [`Filter`] |
 //! | cut out a part; fill a frame (shorter side resized, centre cut out) | [`Picture::crop`], [`Picture::cover`] |
 //! | put many pictures on one sheet | [`grid`] |
+//! | read the text entries of a PNG | [`Picture::text_of`] |
 //! | write a PNG that is never half there | [`Picture::write_png`], [`Picture::encode_png`] |
 //!
 //! Whatever a file holds, the answer is a picture or a [`PictureError`] that says what was wrong and, where a path was
@@ -39,6 +40,7 @@ mod error;
 mod grid;
 mod picture;
 mod resize;
+mod text;
 
 pub use decode::{Format, Limits};
 pub use error::PictureError;
