@@ -1,5 +1,13 @@
 //! Softmax attention in blocks over queries: a block's scores against all keys stay in the cache and are the only
 //! scores there are at a time. The backward pass computes them again, block by block, in place of keeping them.
+//!
+//! Against so many keys that few queries' scores fit the cache, the forward pass goes through keys in tiles, too, with running
+//! maxima and sums (Milakov and Gimelshein 2018, "Online normalizer calculation for softmax"; Dao et al. 2022,
+//! "FlashAttention"):
+//!
+//! ```text
+//! m' = max(m, max_tile s),   l' = e^(m - m') l + sum_tile e^(s - m'),   y' = e^(m - m') y + sum_tile e^(s - m') v
+//! ```
 
 use burn::backend::{Flex, TensorMetadata};
 use rayon::prelude::*;
@@ -97,25 +105,84 @@ fn exponentials(
     for (i, (row, total)) in scores[..rows * visible].chunks_exact_mut(visible).zip(totals).enumerate() {
         let (row, future) = row.split_at_mut(problem.visible(first + i + 1));
         let mask = mask.map_or(&[][..], |mask| mask.row(problem, index, first + i));
-        vectorised(
-            #[inline(always)]
-            || {
-                match mask {
-                    [] => {}
-                    [all] => row.iter_mut().for_each(|s| *s += all),
-                    each => row.iter_mut().zip(each).for_each(|(s, m)| *s += m),
-                }
-                let max = math::max(row).max(f32::MIN);
-                for s in row.iter_mut() {
-                    *s = math::exp(*s - max);
-                }
-                let sum = math::sum(row, |e| e);
-                *total = if sum == 0.0 { 0.0 } else { 1.0 / sum };
-            },
-        );
+        let (_, sum) = exponentiate(row, mask, f32::MIN);
+        *total = if sum == 0.0 { 0.0 } else { 1.0 / sum };
         future.fill(0.0);
     }
     visible
+}
+
+/// Scores of a row, with the mask added, to e^(s - max) where max is that of the row or `least`: gives max and their sum.
+fn exponentiate(row: &mut [f32], mask: &[f32], least: f32) -> (f32, f32) {
+    vectorised(
+        #[inline(always)]
+        || {
+            match mask {
+                [] => {}
+                [all] => row.iter_mut().for_each(|s| *s += all),
+                each => row.iter_mut().zip(each).for_each(|(s, m)| *s += m),
+            }
+            let max = math::max(row).max(least);
+            for s in row.iter_mut() {
+                *s = math::exp(*s - max);
+            }
+            (max, math::sum(row, |e| e))
+        },
+    )
+}
+
+/// From this many keys on, they come in tiles of [`TILE`], and queries in blocks of [`TILED_BLOCK`].
+const TILED_FROM: usize = 4097;
+const TILE: usize = 1024;
+const TILED_BLOCK: usize = 128;
+
+/// The queries `first..` of the problem `index`, as many as `out` has rows, tile by tile of keys. `state` has the running
+/// maximum and sum of each.
+fn in_tiles(
+    problem: &Problem,
+    mask: Option<&Mask>,
+    (index, first): (usize, usize),
+    [query, key, value]: [&[f32]; 3],
+    scores: &mut [f32],
+    state: &mut [(f32, f32)],
+    out: &mut [f32],
+) {
+    let Problem { head_dim: d, value_dim, scale, .. } = *problem;
+    let rows = out.len() / value_dim;
+    let queries = (&query[first * d..], row_major(d));
+    let state = &mut state[..rows];
+    state.fill((f32::MIN, 0.0));
+    for start in (0..problem.visible(first + rows)).step_by(TILE) {
+        let width = TILE.min(problem.visible(first + rows) - start);
+        let keys = (&key[start * d..], transposed(d));
+        gemm([rows, width, d], (scores, width), Destination::Overwrite, queries, keys, scale);
+        let tile = scores[..rows * width].chunks_exact_mut(width);
+        for (i, ((row, (max, sum)), out)) in
+            tile.zip(state.iter_mut()).zip(out.chunks_exact_mut(value_dim)).enumerate()
+        {
+            let seen = problem.visible(first + i + 1).saturating_sub(start).min(width);
+            let (row, future) = row.split_at_mut(seen);
+            future.fill(0.0);
+            if row.is_empty() {
+                continue;
+            }
+            let mask = match mask.map_or(&[][..], |mask| mask.row(problem, index, first + i)) {
+                each if each.len() > 1 => &each[start..start + seen],
+                one => one,
+            };
+            let (higher, of_tile) = exponentiate(row, mask, *max);
+            let faded = (*max - higher).exp();
+            out.iter_mut().for_each(|y| *y *= faded);
+            (*max, *sum) = (higher, *sum * faded + of_tile);
+        }
+        let (p, values) =
+            ((&scores[..], row_major(width)), (&value[start * value_dim..], row_major(value_dim)));
+        gemm([rows, value_dim, width], (&mut *out, value_dim), Destination::Accumulate, p, values, 1.0);
+    }
+    for (row, (_, sum)) in out.chunks_exact_mut(value_dim).zip(state) {
+        let share = if *sum == 0.0 { 0.0 } else { 1.0 / *sum };
+        row.iter_mut().for_each(|y| *y *= share);
+    }
 }
 
 pub(super) fn forward(
@@ -132,23 +199,28 @@ pub(super) fn forward(
     let shape = [query.shape()[0], problem.heads, queries, value_dim];
     let [query, key, value] = [query, key, value].map(contiguous);
     let (query, key, value) = (values(&query), values(&key), values(&value));
-    let block = problem.block();
     let mut out = vec![0.0_f32; shape.iter().product()];
     if out.is_empty() {
         return tensor(out, shape);
     }
+    let tiled = keys >= TILED_FROM;
+    let (block, width) = if tiled { (TILED_BLOCK, TILE) } else { (problem.block(), keys) };
     out.par_chunks_mut(queries * value_dim)
         .enumerate()
         .flat_map(|(index, out)| {
             out.par_chunks_mut(block * value_dim).enumerate().map(move |(i, out)| (index, i * block, out))
         })
         .for_each_init(
-            || (vec![0.0; block * keys], vec![0.0; block]),
-            |(scores, totals), (index, first, out)| {
+            || (vec![0.0; block * width], vec![0.0; block], vec![(0.0, 0.0); block]),
+            |(scores, totals, state), (index, first, out)| {
                 let rows = out.len() / value_dim;
                 let query = &query[index * queries * head_dim..][..queries * head_dim];
                 let key = &key[index * keys * head_dim..][..keys * head_dim];
                 let value = &value[index * keys * value_dim..][..keys * value_dim];
+                if tiled {
+                    let all = [query, key, value];
+                    return in_tiles(&problem, mask.as_ref(), (index, first), all, scores, state, out);
+                }
                 let place = (index, first, rows);
                 let visible = exponentials(&problem, mask.as_ref(), place, (query, key), scores, totals);
                 let p = (&scores[..], row_major(visible));

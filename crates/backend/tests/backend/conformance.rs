@@ -252,6 +252,41 @@ fn a_query_without_keys_gets_zeros(backend: &str) {
     assert_close("rows", &out.into_data(), &expected.into_data(), 1e-6);
 }
 
+/// More keys than a tile of them: rows that see none of the first tiles, and one that sees none at all.
+#[apply(every_backend)]
+fn attention_to_many_keys(
+    backend: &str,
+    #[values(MaskShape::None, MaskShape::Full)] mask: MaskShape,
+    #[values(Causality::None, Causality::Causal)] causality: Causality,
+) {
+    let Some(device) = testing::device(backend) else { return };
+    let (n, m) = (1100, 4200);
+    let [q, k, v] = [([1, 2, n, 4], 1), ([1, 2, m, 4], 2), ([1, 2, m, 3], 3)]
+        .map(|(shape, seed)| normal::<4>(shape, seed, &device) * 2.0);
+    let mask = match mask {
+        MaskShape::None => None,
+        _ => {
+            let row = |hidden: usize| {
+                let shown = Tensor::<4>::zeros([1, 1, 1, m - hidden + 1], &device);
+                let hides = Tensor::full([1, 1, 1, hidden], f32::NEG_INFINITY, &device);
+                Tensor::cat(vec![hides, shown], 3).narrow(3, 0, m)
+            };
+            let rows = vec![row(m), row(3000).repeat_dim(2, 9), row(1).repeat_dim(2, n - 10)];
+            Some(normal([1, 1, n, m], 4, &device) + Tensor::cat(rows, 2))
+        }
+    };
+    let definition = match &mask {
+        None => AttentionMask::None,
+        Some(mask) => AttentionMask::Additive(mask.clone().into_dispatch()),
+    };
+    let options = AttentionOptions { mask, causality, scale: Some(0.7) };
+    let found = ops::scaled_dot_product_attention(q.clone(), k.clone(), v.clone(), options);
+    let [q, k, v] = [q, k, v].map(Tensor::into_dispatch);
+    let expected: Tensor<4> =
+        Tensor::from_dispatch(composed::attention::forward::<Dispatch>(q, k, v, definition, causality, 0.7));
+    assert_close("many keys", &found.into_data(), &expected.into_data(), 2e-5);
+}
+
 #[apply(every_backend)]
 fn a_mask_that_learns_gets_its_gradient(backend: &str) {
     let Some(device) = testing::device(backend) else { return };
