@@ -11,7 +11,7 @@
 //!
 //! | axis | is | here |
 //! |---|---|---|
-//! | [`Process`] | alpha, sigma and their derivatives, on the host in f64 | DDPM's ladder, VP, sub-VP, VE, rectified flow, EDM, or a [`LinearSde`] of one's own |
+//! | [`Process`] | alpha, sigma and their derivatives, on the host in f64 | DDPM's ladder, VP, sub-VP, VE, rectified flow, EDM, a [`LinearSde`] or a [`NonlinearSde`] of one's own |
 //! | [`Prediction`] | what a network's output means | noise, sample, v, score, velocity, EDM |
 //! | [`Denoiser`] | `(x, t)` to an [`Estimate`] of data and noise | a closure, [`Network`], [`Guided`], [`ClassifierGuided`], [`Clipped`] |
 //! | [`Solver`] | one step `t → s` | ancestral (DDPM, DDIM), Euler, Heun, DPM-Solver, UniPC, DEIS, PNDM, ... |
@@ -35,6 +35,7 @@
 //! # Ok::<(), kiln_diffusion::DiffusionError>(())
 //! ```
 
+pub mod annealing;
 mod bits;
 mod blend;
 mod denoiser;
@@ -69,17 +70,18 @@ pub use loss::{
 pub use prediction::Prediction;
 pub use probe::Probe;
 pub use process::{
-    BetaSchedule, DdpmLadder, Edm, LinearSde, PROCESSES, Process, ProcessConfig, ProcessEntry, RectifiedFlow,
-    SubVariancePreserving, VarianceExploding, VariancePreserving,
+    BetaSchedule, DdpmLadder, Edm, LinearSde, NonlinearSde, PROCESSES, Process, ProcessConfig, ProcessEntry,
+    RectifiedFlow, SubVariancePreserving, VarianceExploding, VariancePreserving,
 };
 pub use reflow::{PairCache, PairCacheError, PairPlan, Paths, follow};
 pub use sampling::{Draw, Finish, NoiseSource, Paused, Sampler, Sampling, Step, keyed_noise};
-pub use scheduler::{Limit, NoiseAfter, Request, SCHEDULERS, Scaling, Schedule};
+pub use scheduler::{Limit, NoiseAfter, Request, SCHEDULERS, Scaling, Schedule, with_solver};
 pub use solver::{
-    Advance, Ancestral, Averaged, Beginning, Block, Boundary, Clock, Consistency, Corrected, DpmSolver,
-    Euler, FinalOrder, Heun, History, Integrand, LinearMultistep, Midpoint, Nodes, Pndm, Predictor,
-    PredictorCorrector, SOLVERS, SavedState, SecondOrder, SingleStep, Solver, SolverConfig, SolverEntry,
-    SolverKind, SolverState, StepContext, StepFunction, Stepper, Stochasticity, Trajectory, UniPc, Variance,
+    Advance, Ancestral, Averaged, Beginning, Block, Boundary, Clock, Consistency, Corrected, Corrector,
+    DormandPrince, DpmSolver, Euler, FinalOrder, Heun, History, Integrand, LinearMultistep, Midpoint, Nodes, Pace, Pndm,
+    Predictor, PredictorCorrector, SOLVERS, SavedState, SecondOrder, SingleStep, Solver, SolverConfig,
+    SolverEntry, SolverKind, SolverState, StepContext, StepFunction, Stepper, Stochasticity, Tally, Tolerance, Trajectory,
+    UniPc, Variance,
 };
 
 /// The README's example, compiled as a test.

@@ -14,6 +14,28 @@
 //! | [`StableDiffusion3`] | Stable Diffusion 3 and 3.5, with or without T5, with control networks | the same |
 //! | [`Unconditional`] | DDPM, DDIM and score-based models of pictures | noise |
 //!
+//! ```
+//! use std::ops::ControlFlow;
+//!
+//! use burn::tensor::Device;
+//! use kiln_pipelines::{Request, StableDiffusion, pictures};
+//!
+//! # fn main() -> Result<(), kiln_pipelines::PipelineError> {
+//! # let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/distilled");
+//! # let png = std::env::temp_dir().join("kiln-doctest.png");
+//! let pipeline = StableDiffusion::open(folder, &Device::flex())?;
+//! let request = Request { steps: 4, seed: 7, ..Request::new("a lighthouse in the rain") };
+//! let drawn = pipeline.draw(&request, &mut |progress| {
+//!     println!("step {} of {}", progress.step, progress.steps);
+//!     ControlFlow::Continue(())
+//! })?;
+//! for picture in pictures::from_tensor(drawn.pictures)? {
+//!     picture.write_png(&png)?;
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! A seed gives the picture that diffusers draws of it with a generator on the CPU: noise is PyTorch's, in its order.
 
 mod control;

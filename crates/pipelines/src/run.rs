@@ -7,6 +7,7 @@ use burn::tensor::Tensor;
 use kiln_diffusion::{Finish, Law, NoiseSource, Scaling, Schedule};
 
 use crate::PipelineError;
+use crate::scheduler::finite;
 
 /// A step that was made.
 #[derive(Debug)]
@@ -63,7 +64,7 @@ impl<N: NoiseSource<4>> Run<'_, N> {
         observe: &mut Observer<'_>,
     ) -> Result<Tensor<4>, PipelineError> {
         let Self { schedule, start, noise, kept } = self;
-        let (device, asked) = (start.device(), Cell::new(0));
+        let asked = Cell::new(0);
         let calls = calls(schedule, &start)?;
         let denoiser = schedule.denoiser(|input: Tensor<4>, told| {
             let index = asked.replace(asked.get() + 1);
@@ -84,8 +85,8 @@ impl<N: NoiseSource<4>> Run<'_, N> {
                 Scaling::NoiseRatio if law.alpha > 0.0 => sampling.sample().clone() / law.alpha,
                 _ => sampling.sample().clone(),
             };
-            // What is watched has been computed.
-            device.sync().map_err(|error| PipelineError::request("the device", error.to_string()))?;
+            // What is watched has been computed, and one bad number spoils all that follow.
+            finite(&shown, "the denoiser", Some(step.index))?;
             let progress = Progress { step: done, steps, latents: &shown, estimate: &step.estimate.data };
             if observe(progress).is_break() && done < steps {
                 return Err(PipelineError::Stopped { step: done, steps });

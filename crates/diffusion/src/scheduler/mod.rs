@@ -25,12 +25,14 @@ mod fields;
 mod flow;
 mod integrators;
 mod levels;
+mod named;
 mod on_levels;
 mod on_rungs;
 
 use crate::{Denoiser, DiffusionError, Dynamic, Prediction, Process, Sampler};
 
 pub use build::SCHEDULERS;
+pub use named::with_solver;
 
 /// A scheduler's config with a number of steps: everything that sampling needs beside the network.
 #[derive(Debug)]
@@ -128,7 +130,9 @@ impl Schedule {
         let law = self.process.law(self.sampler.steps()[0][0]);
         match (self.scaling, self.prediction) {
             (Scaling::NoiseRatio, _) if self.spacing != Some(fields::Spacing::Leading) => law.sigma,
-            (Scaling::NoiseRatio, _) | (Scaling::Sample, Prediction::Edm { .. }) => law.alpha.hypot(law.sigma),
+            (Scaling::NoiseRatio, _) | (Scaling::Sample, Prediction::Edm { .. }) => {
+                law.alpha.hypot(law.sigma)
+            }
             (Scaling::Sample, _) => 1.0,
         }
     }
