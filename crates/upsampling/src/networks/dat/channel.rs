@@ -7,8 +7,8 @@
 
 use burn::module::{Module, Param};
 use burn::nn::{Linear, LinearConfig};
-use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor};
+use kiln_backend::ops::{AttentionOptions, scaled_dot_product_attention};
 
 use super::super::sequential::{self, Layer};
 use super::{interaction, to_planes, to_rows};
@@ -43,9 +43,11 @@ impl ChannelAttention {
         let part = |index| qkv.clone().narrow(1, index * features, features);
         let by_head = |x: Tensor<4>| x.reshape([batch, heads, features / heads, pixels]);
         let value = part(2);
-        let scores = unit(by_head(part(0))).matmul(unit(by_head(part(1))).swap_dims(2, 3));
-        let scores = softmax(scores * self.temperature.val().unsqueeze::<4>(), 3);
-        let attended = scores.matmul(by_head(value.clone())).reshape([batch, features, size[0], size[1]]);
+        let query = unit(by_head(part(0))) * self.temperature.val().unsqueeze::<4>();
+        let options = AttentionOptions { scale: Some(1.0), ..AttentionOptions::default() };
+        let attended =
+            scaled_dot_product_attention(query, unit(by_head(part(1))), by_head(value.clone()), options);
+        let attended = attended.reshape([batch, features, size[0], size[1]]);
 
         let convolved = sequential::forward(&self.dwconv, value);
         let of_channels = interaction::weights(&self.channel_interaction, attended.clone());
