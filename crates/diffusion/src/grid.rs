@@ -84,6 +84,23 @@ pub fn karras(process: &dyn Process, steps: usize, rho: f64) -> Result<Vec<f64>,
     Ok(times)
 }
 
+/// The times at which `sigma / alpha` is each of these levels, the highest first: SMLD's and NCSN's ladders, geometric or not.
+///
+/// # Errors
+/// If the levels are fewer than two or not decreasing, or the process has not these levels.
+pub fn at_levels(process: &dyn Process, levels: &[f64]) -> Result<Vec<f64>, DiffusionError> {
+    let ratio = |t: f64| process.law(t).noise_ratio();
+    let (low, high) = (ratio(process.t_min()), ratio(process.t_max()));
+    let inside = |level: &f64| (low * (1.0 - 1e-9)..=high * (1.0 + 1e-9)).contains(level);
+    if let Some(level) = levels.iter().find(|level| !inside(level)) {
+        let problem = format!("level {level} is not between {low} and {high}, the levels of the process");
+        return Err(DiffusionError::Grid { problem });
+    }
+    let times: Vec<f64> = levels.iter().map(|level| process.time_at_log_snr(-2.0 * level.ln())).collect();
+    check(&times)?;
+    Ok(times)
+}
+
 /// Pushes times in `[0, 1]` towards noise, for larger pictures: `t ← shift t / (1 + (shift - 1) t)`.
 ///
 /// Source: Esser et al. 2024 (Stable Diffusion 3), equation 23, where shift is `sqrt(m / n)` for m pixels in place of n, and 3 in use.

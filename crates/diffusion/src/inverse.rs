@@ -114,7 +114,8 @@ impl Known<4> {
     }
 }
 
-/// The draw of a step whose noise goes to the known part: the last that a step's key has room for, so that no solver draws it.
+/// The draw of a step whose noise goes to the known part at its end: the last that a step's key has room for, so that no solver draws it. Those before it
+/// go to the known part between its halves.
 const PART: usize = (1 << 16) - 1;
 
 /// A run whose known part is imposed after every step: an iterator of [`Step`]s, as [`Sampling`] is.
@@ -173,8 +174,13 @@ impl<const D: usize> Iterator for Conditioned<'_, D> {
     type Item = Step<D>;
 
     fn next(&mut self) -> Option<Step<D>> {
-        let step = self.sampling.next()?;
-        let noise = self.noise.draw(Draw { step: step.index, part: PART });
+        let Self { sampling, process, known, noise } = self;
+        let index = sampling.taken();
+        let step = sampling.advance(&mut |x, t, correction| {
+            let noise = noise.draw(Draw { step: index, part: PART - 1 - correction });
+            known.impose(x, &process.law(t), noise)
+        })?;
+        let noise = self.noise.draw(Draw { step: index, part: PART });
         // A last step from t to t takes the noise away without moving in time.
         let law = match step.s < step.t {
             true => self.process.law(step.s),

@@ -139,13 +139,19 @@ impl Sampler {
         grid::check_within(self.steps.as_flattened(), process)?;
         self.solver.check_start(process, self.steps[0][0])?;
         let last = self.steps[self.steps.len() - 1][1];
+        let noisy = process.clean_time() != Some(last);
+        let mut steps = self.steps.clone();
+        // Corrections are made at each level, so at the last one too if noise is left there.
+        if noisy && self.solver.corrects() {
+            steps.push([last, last]);
+        }
         Ok(Sampling {
             process,
             denoiser,
             stepper: self.solver.start()?,
             noise: Box::new(noise),
-            denoise_last: self.finish == Finish::Denoise && process.sigma(last) > 0.0,
-            steps: self.steps.clone(),
+            denoise_last: self.finish == Finish::Denoise && noisy,
+            steps,
             index: 0,
             sample: x,
         })
@@ -239,6 +245,11 @@ impl<const D: usize> Sampling<'_, D> {
         self.steps.len() + usize::from(self.denoise_last)
     }
 
+    /// Steps taken so far.
+    pub(crate) const fn taken(&self) -> usize {
+        self.index
+    }
+
     /// The sample as it is now.
     #[must_use]
     pub const fn sample(&self) -> &Tensor<D> {
@@ -268,6 +279,21 @@ impl<const D: usize> Iterator for Sampling<'_, D> {
     type Item = Step<D>;
 
     fn next(&mut self) -> Option<Step<D>> {
+        self.advance(&mut |x, _, _| x)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = self.total() - self.index;
+        (left, Some(left))
+    }
+}
+
+impl<const D: usize> Sampling<'_, D> {
+    /// The next step, with what is done between its halves: see [`StepContext::between`].
+    pub(crate) fn advance(
+        &mut self,
+        between: &mut dyn FnMut(Tensor<D>, f64, usize) -> Tensor<D>,
+    ) -> Option<Step<D>> {
         if self.index >= self.total() {
             return None;
         }
@@ -279,6 +305,7 @@ impl<const D: usize> Iterator for Sampling<'_, D> {
                 process: self.process,
                 denoiser: self.denoiser,
                 noise: &mut |part| noise.draw(Draw { step: index, part }),
+                between,
                 index,
                 remaining: self.steps.len() - 1 - index,
             };
@@ -292,11 +319,6 @@ impl<const D: usize> Iterator for Sampling<'_, D> {
         self.index += 1;
         self.sample = sample.clone();
         Some(Step { index, t, s, sample, estimate })
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        let left = self.total() - self.index;
-        (left, Some(left))
     }
 }
 

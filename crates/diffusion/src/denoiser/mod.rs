@@ -11,7 +11,7 @@ mod network;
 use burn::tensor::Tensor;
 
 use crate::Law;
-use crate::blend::blend;
+use crate::blend::{blend, scale};
 
 pub use classifier::ClassifierGuided;
 pub use clipped::Clipped;
@@ -80,6 +80,15 @@ pub trait Denoiser<const D: usize> {
     /// - all: `[batch, ...]`.
     fn denoise_with_spread(&self, x: Tensor<D>, t: f64) -> (Estimate<D>, Option<Tensor<D>>) {
         (self.denoise(x, t), None)
+    }
+
+    /// The gradient of the logarithm of x's density at t, whose law is given: what Langevin's dynamics follow. `-eps / sigma` of the estimate, unless that
+    /// stands for more than the score ([`NonlinearSde`](crate::NonlinearSde)).
+    ///
+    /// # Shapes
+    /// - both: `[batch, ...]`.
+    fn score(&self, x: Tensor<D>, t: f64, law: &Law) -> Tensor<D> {
+        scale(-1.0 / law.sigma, self.denoise(x, t).noise)
     }
 }
 

@@ -5,6 +5,7 @@ mod config;
 mod edm;
 mod ladder;
 mod linear_sde;
+mod nonlinear_sde;
 mod quadrature;
 mod rectified_flow;
 mod sub_variance_preserving;
@@ -18,6 +19,7 @@ pub use config::{PROCESSES, ProcessConfig, ProcessEntry};
 pub use edm::Edm;
 pub use ladder::{BetaSchedule, DdpmLadder};
 pub use linear_sde::LinearSde;
+pub use nonlinear_sde::NonlinearSde;
 pub use rectified_flow::RectifiedFlow;
 pub use sub_variance_preserving::SubVariancePreserving;
 pub use variance_exploding::VarianceExploding;
@@ -51,7 +53,7 @@ pub trait Process: Debug + Send + Sync {
         1.0
     }
 
-    /// The time at which `x_t` is the data itself (sigma = 0), where there is one: a sampler's last step may go there.
+    /// The time at which `x_t` is the data itself, where there is one: a sampler's last step may go there.
     fn clean_time(&self) -> Option<f64>;
 
     /// The standard deviation of `x` at [`Process::t_max`]: what the starting noise is multiplied by.

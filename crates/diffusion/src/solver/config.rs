@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Ancestral, Clock, Consistency, DpmSolver, Euler, FinalOrder, Heun, Integrand, LinearMultistep, Midpoint,
-    Nodes, Pndm, Predictor, PredictorCorrector, SingleStep, Stepper, Stochasticity, Trajectory, UniPc,
-    Variance, start,
+    Ancestral, Clock, Consistency, Corrector, DpmSolver, Euler, FinalOrder, Heun, Integrand, LinearMultistep,
+    Midpoint, Nodes, Pndm, Predictor, PredictorCorrector, SingleStep, Stepper, Stochasticity, Trajectory,
+    UniPc, Variance, start,
 };
 use crate::error::require;
 use crate::{DiffusionError, Process};
@@ -141,9 +141,14 @@ impl SolverConfig {
                 let data = boundary.map_or(1.0, |boundary| boundary.sigma_data);
                 require("sigma_data of the boundary", "above 0", data, data > 0.0).map(drop)
             }
-            Self::PredictorCorrector(PredictorCorrector { signal_to_noise, .. }) => {
+            Self::PredictorCorrector(PredictorCorrector {
+                signal_to_noise, predictor, corrections, ..
+            }) => {
                 let what = "the signal-to-noise ratio of the corrector";
-                require(what, "above 0", signal_to_noise, signal_to_noise > 0.0).map(drop)
+                require(what, "above 0", signal_to_noise, signal_to_noise > 0.0)?;
+                let fits = predictor != Predictor::Identity || corrections > 0;
+                let what = "the number of corrections";
+                require(what, "at least 1 where nothing else is done", corrections as f64, fits).map(drop)
             }
             Self::Euler { .. } | Self::Heun { .. } | Self::Pndm(_) => Ok(()),
         }
@@ -158,6 +163,12 @@ impl SolverConfig {
                 format!("at t = {t} the drift is infinite; start later, or step by reverse diffusion");
             return Err(DiffusionError::Grid { problem });
         }
+        if let Self::PredictorCorrector(PredictorCorrector { predictor: Predictor::Identity, .. }) = self
+            && process.alpha(t) == 0.0
+        {
+            let problem = format!("at t = {t} there is no data to anneal towards: alpha is 0; start later");
+            return Err(DiffusionError::Grid { problem });
+        }
         let (Self::Euler { clock } | Self::Heun { clock }) = self else { return Ok(()) };
         let clock = if clock == Clock::OfProcess { process.clock() } else { clock };
         if clock == Clock::NoiseRatio && process.alpha(t) == 0.0 {
@@ -166,6 +177,11 @@ impl SolverConfig {
             return Err(DiffusionError::Grid { problem });
         }
         Ok(())
+    }
+
+    /// Whether samples are corrected at each level, before or without a step to the next.
+    pub(crate) const fn corrects(self) -> bool {
+        matches!(self, Self::PredictorCorrector(PredictorCorrector { corrections: 1.., .. }))
     }
 
     /// The solver at the start of a run.
@@ -335,6 +351,31 @@ pub const SOLVERS: &[SolverEntry] = &[
         "PNDM: DDIM's step with the noise of several steps (Liu et al. 2022)",
     ),
     entry(
+        "pc",
+        1,
+        2,
+        SolverConfig::PredictorCorrector(PredictorCorrector {
+            predictor: Predictor::ReverseDiffusion,
+            corrector: Corrector::Langevin,
+            corrections: 1,
+            signal_to_noise: 0.16,
+        }),
+        "predictor and corrector: reverse diffusion after one step of Langevin's dynamics (Song et al. 2021)",
+    ),
+    entry(
+        "langevin",
+        1,
+        5,
+        // `PredictorCorrector::annealed_langevin(5, 0.062)`: NCSNv2's epsilon for CIFAR-10.
+        SolverConfig::PredictorCorrector(PredictorCorrector {
+            predictor: Predictor::Identity,
+            corrector: Corrector::Annealed,
+            corrections: 5,
+            signal_to_noise: 0.1245,
+        }),
+        "annealed Langevin dynamics, five steps at each level of noise (Song, Ermon 2019, 2020)",
+    ),
+    entry(
         "lcm",
         1,
         1,
@@ -374,6 +415,7 @@ const fn entry(
         SolverConfig::DpmSolver(DpmSolver { stochasticity: Stochasticity::Stochastic, .. }) => {
             SolverKind::Stochastic
         }
+        SolverConfig::PredictorCorrector(_) => SolverKind::Stochastic,
         SolverConfig::Consistency(_) | SolverConfig::Trajectory(_) => SolverKind::Consistency,
         _ => SolverKind::Deterministic,
     };

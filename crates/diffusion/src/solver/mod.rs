@@ -37,7 +37,7 @@ pub use history::History;
 pub use linear_multistep::{LinearMultistep, Nodes};
 pub use midpoint::Midpoint;
 pub use pndm::{Averaged, Beginning, Pndm};
-pub use predictor_corrector::{Predictor, PredictorCorrector};
+pub use predictor_corrector::{Corrector, Predictor, PredictorCorrector};
 pub use single_step::{Block, SingleStep};
 pub(crate) use state::start;
 pub use state::{SavedState, SolverState, Stepper};
@@ -53,6 +53,9 @@ pub struct StepContext<'a, const D: usize> {
     pub denoiser: &'a dyn Denoiser<D>,
     /// Fresh standard normal noise, shaped as the sample; the argument counts the draws within a step, from 0.
     pub noise: &'a mut dyn FnMut(usize) -> Tensor<D>,
+    /// What becomes of the sample at t between the halves of a step, after the correction of this number: what is known is put in
+    /// ([`Conditioned`](crate::Conditioned)), or nothing happens.
+    pub between: &'a mut dyn FnMut(Tensor<D>, f64, usize) -> Tensor<D>,
     /// The step's number in its run, from 0.
     pub index: usize,
     /// How many steps follow it.
