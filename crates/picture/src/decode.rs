@@ -42,6 +42,23 @@ impl Format {
             _ => None,
         }
     }
+
+    /// The format that a file's name announces: `.png`, `.jpg`, `.jpeg` or `.webp`, in letters of either case. It says what
+    /// to write; what is read is told by its bytes.
+    ///
+    /// ```
+    /// use kiln_picture::Format;
+    /// assert_eq!(Format::of_name("a/photo.JPG"), Some(Format::Jpeg));
+    /// assert_eq!(Format::of_name("photo.tif"), None);
+    /// ```
+    pub fn of_name(path: impl AsRef<Path>) -> Option<Format> {
+        match path.as_ref().extension()?.to_str()?.to_ascii_lowercase().as_str() {
+            "png" => Some(Self::Png),
+            "jpg" | "jpeg" => Some(Self::Jpeg),
+            "webp" => Some(Self::WebP),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for Format {

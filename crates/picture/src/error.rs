@@ -29,6 +29,15 @@ pub enum PictureError {
     #[error("can't be written: {0}")]
     Write(io::Error),
 
+    /// The picture can't be held by a file of this format.
+    #[error("can't be written as {format}: {reason}")]
+    Unencodable {
+        /// The format that was asked for.
+        format: Format,
+        /// What it does not hold.
+        reason: String,
+    },
+
     /// The first bytes are those of no format that this crate reads.
     #[error("is not a PNG, JPEG or WebP picture")]
     UnknownFormat,

@@ -13,6 +13,7 @@
 //! | put many pictures on one sheet | [`grid`] |
 //! | read the text entries of a PNG | [`Picture::text_of`] |
 //! | write a PNG that is never half there | [`Picture::write_png`], [`Picture::encode_png`] |
+//! | write PNG, JPEG or WebP | [`Picture::write`], [`Picture::encode`], [`Encoding`] |
 //!
 //! Whatever a file holds, the answer is a picture or a [`PictureError`] that says what was wrong and, where a path was
 //! given, in which file.
@@ -40,6 +41,7 @@ mod error;
 mod grid;
 mod picture;
 mod resize;
+mod save;
 mod text;
 
 pub use decode::{Format, Limits};
@@ -47,3 +49,4 @@ pub use error::PictureError;
 pub use grid::grid;
 pub use picture::{Channels, Picture};
 pub use resize::Filter;
+pub use save::Encoding;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use kiln_picture::{Channels, Picture, PictureError};
+use kiln_picture::{Channels, Encoding, Format, Picture, PictureError};
 use rstest::rstest;
 
 fn picture() -> Picture {
@@ -137,4 +137,51 @@ fn keywords_that_png_forbids_are_errors(#[case] keyword: &str) {
     let folder = tempfile::tempdir().unwrap();
     assert!(picture().write_png_with_text(folder.path().join("a.png"), &[(keyword, "text")]).is_err());
     assert!(names(folder.path()).is_empty());
+}
+
+/// PNG and WebP come back as they were (WebP's grey as colour), JPEG nearly.
+#[test]
+fn every_format_that_is_read_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, channels) in crate::ALL_CHANNELS {
+        let picture = crate::golden(&format!("source.{name}.png"));
+        for encoding in [Encoding::Png, Encoding::WebP, Encoding::Jpeg { quality: 95 }] {
+            let path = folder.path().join("a.file");
+            let opaque = matches!(channels, Channels::Grey | Channels::Rgb);
+            if encoding.format() == Format::Jpeg && !opaque {
+                let error = picture.write(&path, encoding).unwrap_err();
+                assert!(matches!(error.reason(), PictureError::Unencodable { .. }), "{error}");
+                continue;
+            }
+            picture.write(&path, encoding).unwrap();
+            assert_eq!(Format::of(&fs::read(&path).unwrap()), Some(encoding.format()));
+            let back = Picture::open(&path).unwrap();
+            match encoding {
+                Encoding::Png => assert_eq!(back, picture),
+                Encoding::WebP => assert_eq!(back, picture.convert(back.channels()), "{name}"),
+                Encoding::Jpeg { .. } => {
+                    let far = back.samples().iter().zip(picture.samples());
+                    let mean = far.map(|(a, b)| f64::from(a.abs_diff(*b))).sum::<f64>()
+                        / picture.samples().len() as f64;
+                    assert!(mean < 12.0 && back != picture, "{name}: {mean}");
+                }
+            }
+        }
+    }
+}
+
+#[rstest]
+#[case(Encoding::WebP, 16_385)]
+#[case(Encoding::Jpeg { quality: 90 }, 65_536)]
+fn sides_that_a_format_does_not_hold_are_refused(#[case] encoding: Encoding, #[case] side: u32) {
+    let error = encoding.takes(side, 1, Channels::Rgb).unwrap_err();
+    assert!(error.to_string().contains(&side.to_string()), "{error}");
+    assert!(encoding.takes(side - 1, 1, Channels::Rgb).is_ok());
+    let long = Picture::new(1, side, Channels::Grey, vec![0; side as usize]).unwrap();
+    assert!(matches!(long.encode(encoding), Err(PictureError::Unencodable { .. })));
+    let best = Encoding::Jpeg { quality: 101 };
+    assert!(
+        best.takes(1, 1, Channels::Grey).is_err()
+            && Encoding::Jpeg { quality: 0 }.takes(1, 1, Channels::Grey).is_err()
+    );
 }
