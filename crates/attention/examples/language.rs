@@ -92,7 +92,7 @@ fn main() -> Outcome<()> {
 fn arguments() -> Outcome<Arguments> {
     let mut arguments = Arguments {
         kinds: AttentionKind::ALL.to_vec(),
-        steps: 1000,
+        steps: 800,
         runs: PathBuf::from("target/language"),
         out: None,
     };

@@ -7,12 +7,13 @@
 //!
 //! Both share the factor `heads n`, and so the crossing point n* = d (C d + D) / (A d + B) is one of d alone.
 
-// Nanoseconds of a core with AVX-512, fitted to what `examples/scaling.rs` measured for d = 32, 64 and 128 at n = 4096
-// (softmax) and 16,384 (linear): within 2 % of all six.
-const SOFTMAX_A: f64 = 0.0526;
-const SOFTMAX_B: f64 = 0.275;
-const LINEAR_C: f64 = 0.0389;
-const LINEAR_D: f64 = 1.80;
+// Nanoseconds of a core, as `examples/scaling.rs` fitted and printed them on 23 November 2026: one thread of a virtual
+// machine with two cores of an AMD EPYC (AVX-512, 1 MiB of L2 cache a core), heads of d = 32, 64 and 128 at n = 4096
+// (softmax) and 16,384 (linear). Within 2.2 % of all six.
+const SOFTMAX_A: f64 = 0.0522;
+const SOFTMAX_B: f64 = 0.2288;
+const LINEAR_C: f64 = 0.0373;
+const LINEAR_D: f64 = 1.7498;
 
 /// What [`recommend`] says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

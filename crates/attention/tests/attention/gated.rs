@@ -169,14 +169,14 @@ fn a_gated_linear_unit_is_its_formula(#[case] gate: Gate) {
 
 /// Token by token, in parts that end within chunks and beyond them, and at once.
 #[rstest]
-#[case::one_by_one(&[1; 13])]
-#[case::a_prompt_and_then(&[6, 1, 1, 1, 1, 1, 1, 1])]
-#[case::in_parts(&[4, 3, 6])]
-#[case::at_once(&[13])]
+#[case::one_by_one(&[1; 9])]
+#[case::a_prompt_and_then(&[6, 1, 1, 1])]
+#[case::in_parts(&[4, 3, 2])]
+#[case::at_once(&[9])]
 fn decoding_is_the_causal_pass(#[case] steps: &[usize]) {
     let golden = Golden::open();
     for (backend, device) in testing::devices() {
-        let x = values([2, 13, 6], 4, &device);
+        let x = values([2, 9, 6], 4, &device);
         let decoded = |decode: &mut dyn FnMut(Tensor<3>) -> Tensor<3>| {
             let mut first = 0;
             let parts = steps.iter().map(|&n| {
@@ -186,6 +186,10 @@ fn decoding_is_the_causal_pass(#[case] steps: &[usize]) {
             Tensor::cat(parts.collect(), 1)
         };
         for scores in [ScoreFunction::SquaredRelu, ScoreFunction::Laplace, ScoreFunction::Softmax] {
+            // A GPU that is a program compiles each new shape: there, one is enough.
+            if backend != "flex" && scores != ScoreFunction::SquaredRelu {
+                continue;
+            }
             let what = format!("{scores:?} on {backend}");
             let layer = flash().with_scores(scores).with_causality(Causality::Causal).init(&device);
             let layer = golden.part("flash.layer.").load_into(layer).unwrap().module;
@@ -193,7 +197,7 @@ fn decoding_is_the_causal_pass(#[case] steps: &[usize]) {
             let found = decoded(&mut |x| layer.decode(x, &mut state));
             assert_close(&what, found, layer.forward(x.clone(), None), 1e-5);
             // Of a chunk of four, what is not full.
-            assert_eq!((state.seen(), state.kept()), (13, 1), "{what}");
+            assert_eq!((state.seen(), state.kept()), (9, 1), "{what}");
 
             let unit = unit().with_scores(scores).with_causality(Causality::Causal).init(&device);
             let unit = golden.part("gau.layer.").load_into(unit).unwrap().module;
