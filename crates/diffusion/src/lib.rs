@@ -46,6 +46,7 @@ mod inverse;
 mod law;
 mod likelihood;
 mod loss;
+mod paused;
 mod prediction;
 mod probe;
 mod process;
@@ -67,6 +68,7 @@ pub use loss::{
     LearnedVariance, Objective, SlicedScoreMatching, TimeSampling, TrainingPair, Weighting, perturb,
     resolution_shift, variational_bound,
 };
+pub use paused::{Paused, PausedError};
 pub use prediction::Prediction;
 pub use probe::Probe;
 pub use process::{
@@ -74,14 +76,14 @@ pub use process::{
     RectifiedFlow, SubVariancePreserving, VarianceExploding, VariancePreserving,
 };
 pub use reflow::{PairCache, PairCacheError, PairPlan, Paths, follow};
-pub use sampling::{Draw, Finish, NoiseSource, Paused, Sampler, Sampling, Step, keyed_noise};
+pub use sampling::{Draw, Finish, NoiseSource, Sampler, Sampling, Step, keyed_noise};
 pub use scheduler::{Limit, NoiseAfter, Request, SCHEDULERS, Scaling, Schedule, with_solver};
 pub use solver::{
     Advance, Ancestral, Averaged, Beginning, Block, Boundary, Clock, Consistency, Corrected, Corrector,
-    DormandPrince, DpmSolver, Euler, FinalOrder, Heun, History, Integrand, LinearMultistep, Midpoint, Nodes, Pace, Pndm,
-    Predictor, PredictorCorrector, SOLVERS, SavedState, SecondOrder, SingleStep, Solver, SolverConfig,
-    SolverEntry, SolverKind, SolverState, StepContext, StepFunction, Stepper, Stochasticity, Tally, Tolerance, Trajectory,
-    UniPc, Variance,
+    DormandPrince, DpmSolver, Euler, FinalOrder, Heun, History, Integrand, LinearMultistep, Midpoint, Nodes,
+    Pace, Pndm, Predictor, PredictorCorrector, SOLVERS, SavedState, SecondOrder, SingleStep, Solver,
+    SolverConfig, SolverEntry, SolverKind, SolverState, StepContext, StepFunction, Stepper, Stochasticity,
+    Tally, Tolerance, Trajectory, UniPc, Variance,
 };
 
 /// The README's example, compiled as a test.

@@ -15,7 +15,8 @@
 //! The divergence is `E e'J e` (Hutchinson), one backward pass a probe: the gradient of `e·F` is `e'J`. The probe is one for a whole integration, so
 //! that what is integrated is smooth. Or it is exact, by as many passes as there are coordinates.
 //!
-//! The integrator is the classical rule of order 4 (Runge, Kutta) over steps that are finer near the data, `theta = theta_min + (theta_max - theta_min) w²` for even w.
+//! The integrator is Dormand and Prince's pair ([`DormandPrince`](crate::DormandPrince)), with the density a coordinate as one more coordinate of each sample, which
+//! chooses its own steps.
 //!
 //! Density is that of data taken to be at t_min, as in Song et al. 2021, "Score-based generative modeling through stochastic differential equations",
 //! equations 39 and 40; Chen et al. 2018 and Grathwohl et al. 2019 for the change of density and its estimate.
@@ -26,9 +27,10 @@ use burn::tensor::{Tensor, TensorData};
 use kiln_backend::noise::NoiseKey;
 use serde::{Deserialize, Serialize};
 
-use crate::blend::{blend, scale};
+use crate::blend::{column, scale};
 use crate::error::require;
-use crate::{Denoiser, DiffusionError, Probe, Process, gradient};
+use crate::solver::embedded;
+use crate::{Denoiser, DiffusionError, Law, Pace, Probe, Process, Tally, Tolerance, gradient};
 
 /// How the divergence is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,19 +61,21 @@ pub enum Divergence {
 /// assert!((density.nats[0] + 0.9189).abs() < 1e-3); // ln(1 / sqrt(2 pi))
 /// # Ok::<(), kiln_diffusion::DiffusionError>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Likelihood {
     /// How the divergence is found.
     pub divergence: Divergence,
-    /// Steps of the integration, four evaluations each.
-    pub steps: usize,
+    /// What each step may be off by, in the state and in the density a coordinate.
+    #[serde(default)]
+    pub tolerance: Tolerance,
 }
 
 impl Default for Likelihood {
-    /// One Rademacher probe, 64 steps.
+    /// One Rademacher probe, at 1e-5.
     fn default() -> Self {
-        Self { divergence: Divergence::Estimated { probe: Probe::Rademacher, probes: 1 }, steps: 64 }
+        let divergence = Divergence::Estimated { probe: Probe::Rademacher, probes: 1 };
+        Self { divergence, tolerance: Tolerance::default() }
     }
 }
 
@@ -84,17 +88,19 @@ pub struct LogDensity {
     pub standard_errors: Option<Vec<f64>>,
     /// Coordinates of a sample.
     pub coordinates: usize,
-    /// Evaluations of the denoiser, on the whole batch.
+    /// Evaluations of the denoiser, on the whole batch: as many as the sample with the most steps needs, over all probes.
     pub evaluations: usize,
+    /// What each integration has cost each sample.
+    pub tallies: Vec<Tally>,
 }
 
 impl Likelihood {
-    /// Whether there is a step and a probe.
+    /// Whether there is a probe, and a tolerance above 0.
     ///
     /// # Errors
-    /// If there is none.
+    /// If not.
     pub fn check(self) -> Result<(), DiffusionError> {
-        require("the number of steps of a likelihood", "at least 1", self.steps as f64, self.steps > 0)?;
+        self.tolerance.check()?;
         if let Divergence::Estimated { probes, .. } = self.divergence {
             require("the number of probes of a likelihood", "at least 1", probes as f64, probes > 0)?;
         }
@@ -118,7 +124,7 @@ impl Likelihood {
     ) -> Result<LogDensity, DiffusionError> {
         self.check()?;
         let coordinates = x.dims().iter().skip(1).product();
-        let flow = Flow { process, denoiser, steps: self.steps };
+        let flow = Flow { process, denoiser, tolerance: self.tolerance };
         let runs: Vec<Run> = match self.divergence {
             Divergence::Exact => vec![flow.run(x.clone(), &basis(&x))],
             Divergence::Estimated { probe, probes } => (0..probes as u64)
@@ -142,7 +148,8 @@ impl Likelihood {
                 .collect(),
             ),
         };
-        Ok(LogDensity { nats, standard_errors, coordinates, evaluations })
+        let tallies = runs.into_iter().map(|run| run.tally).collect();
+        Ok(LogDensity { nats, standard_errors, coordinates, evaluations, tallies })
     }
 }
 
@@ -162,78 +169,88 @@ fn basis<const D: usize>(x: &Tensor<D>) -> Vec<Tensor<D>> {
 struct Run {
     nats: Vec<f64>,
     evaluations: usize,
+    tally: Tally,
 }
 
 struct Flow<'a, const D: usize> {
     process: &'a dyn Process,
     denoiser: &'a dyn Denoiser<D>,
-    steps: usize,
+    tolerance: Tolerance,
 }
 
 impl<const D: usize> Flow<'_, D> {
     /// From the data to the prior; the divergence is the sum over the probes.
     fn run(&self, x: Tensor<D>, probes: &[Tensor<D>]) -> Run {
         let (low, high) = (self.process.law(self.process.t_min()), self.process.law(self.process.t_max()));
-        let (first, last) = (low.angle(), high.angle());
-        let at = |w: f64| first + (last - first) * w * w;
-        let (mut z, mut nats) =
-            (scale(1.0 / low.norm(), x.without_autodiff()), vec![0.0; probes[0].dims()[0]]);
-        for step in 0..self.steps {
-            let h = 1.0 / self.steps as f64;
-            let w = step as f64 * h;
-            // In w, in which the steps are even: dz/dw = dz/dtheta dtheta/dw.
-            let slope = |z: Tensor<D>, w: f64| {
-                let (slope, divergence) = self.slope(&z, at(w), probes);
-                let pace = 2.0 * (last - first) * w;
-                (scale(pace, slope), divergence.into_iter().map(|d| d * pace).collect::<Vec<_>>())
-            };
-            let ahead = |k: &Tensor<D>, by: f64| z.clone() + scale(by, k.clone());
-            let (k1, d1) = slope(z.clone(), w);
-            let (k2, d2) = slope(ahead(&k1, h / 2.0), w + h / 2.0);
-            let (k3, d3) = slope(ahead(&k2, h / 2.0), w + h / 2.0);
-            let (k4, d4) = slope(ahead(&k3, h), w + h);
-            z = z + scale(h / 6.0, k1 + k4) + scale(h / 3.0, k2 + k3);
-            for (row, nats) in nats.iter_mut().enumerate() {
-                *nats += h / 6.0 * (d1[row] + 2.0 * d2[row] + 2.0 * d3[row] + d4[row]);
-            }
-        }
-        let coordinates = z.dims().iter().skip(1).product::<usize>() as f64;
-        let scales = coordinates * (high.norm().ln() - low.norm().ln());
+        let ends = [low.angle(), high.angle()];
+        let shape = x.dims();
+        let (batch, size) = (shape[0], shape.iter().skip(1).product::<usize>());
+        let coordinates = size as f64;
+        let mut calls = 0;
+        // y: z, and the density that was gathered, a coordinate.
+        let mut field = |y: &Tensor<2>, thetas: &[f64]| {
+            calls += probes.len();
+            let z = y.clone().narrow(1, 0, size).reshape(shape);
+            let (slope, divergence) = self.slope(&z, thetas, probes);
+            Tensor::cat(vec![slope.reshape([batch, size]), divergence.div_scalar(coordinates)], 1)
+        };
+        let z = scale(1.0 / low.norm(), x.without_autodiff()).reshape([batch, size]);
+        let nothing = z.clone().narrow(1, 0, 1).zeros_like();
+        let y = Tensor::cat(vec![z, nothing], 1);
+        let mut pace = Pace::default();
+        let first = field(&y, &vec![ends[0]; batch]);
+        pace.count_one(batch);
+        let y = embedded::integrate(&mut field, y, first, ends, self.tolerance, &mut pace);
+        let gathered = numbers(y.clone().narrow(1, size, 1).reshape([batch]));
+        let scales = high.norm().ln() - low.norm().ln();
         let prior = self.process.prior_std();
-        let squares = numbers(sum_each(scale(high.norm() / prior, z).square()));
-        for (nats, square) in std::iter::zip(&mut nats, squares) {
-            *nats += scales - 0.5 * square - coordinates * (0.5 * TAU.ln() + prior.ln());
-        }
-        Run { nats, evaluations: 4 * self.steps * probes.len() }
+        let end = scale(high.norm() / prior, y.narrow(1, 0, size));
+        let squares = numbers(sum_each(end.square()).reshape([batch]));
+        let nats = std::iter::zip(gathered, squares)
+            .map(|(gathered, square)| {
+                coordinates * (gathered + scales - 0.5 * TAU.ln() - prior.ln()) - 0.5 * square
+            })
+            .collect();
+        Run { nats, evaluations: calls, tally: pace.tally().clone() }
     }
 
-    /// dz/dtheta, and its divergence as far as the probes see it.
-    fn slope(&self, z: &Tensor<D>, theta: f64, probes: &[Tensor<D>]) -> (Tensor<D>, Vec<f64>) {
-        let (sine, cosine) = theta.sin_cos();
-        let t = self.process.time_at_log_snr(2.0 * (cosine.ln() - sine.ln()));
-        let norm = self.process.law(t).norm();
+    /// dz/dtheta, and its divergence `[batch, 1]` as far as the probes see it.
+    fn slope(&self, z: &Tensor<D>, thetas: &[f64], probes: &[Tensor<D>]) -> (Tensor<D>, Tensor<2>) {
+        let laws: Vec<(f64, Law)> = thetas
+            .iter()
+            .map(|theta| self.process.time_at_log_snr(2.0 * (theta.cos().ln() - theta.sin().ln())))
+            .map(|t| (t, self.process.law(t)))
+            .collect();
+        let times: Vec<f64> = laws.iter().map(|(t, _)| *t).collect();
+        let each = |values: Vec<f64>| column(&values, z);
+        let norms = each(laws.iter().map(|(_, law)| law.norm()).collect());
+        let [sines, cosines] =
+            [f64::sin, f64::cos].map(|of| each(thetas.iter().map(|&theta| of(theta)).collect()));
         let mut slope = None;
-        let mut divergence = vec![0.0; z.dims()[0]];
+        let mut divergence: Option<Tensor<2>> = None;
         for probe in probes {
             let row = gradient::of(z, |z| {
-                let estimate = self.denoiser.denoise(scale(norm, z), t);
-                let value = blend([-sine, cosine], estimate.data, estimate.noise);
+                let estimate = self.denoiser.denoise_each(z * norms.clone(), &times);
+                let value = estimate.noise * cosines.clone() - estimate.data * sines.clone();
                 slope.get_or_insert_with(|| value.clone().without_autodiff());
                 (value * probe.clone()).sum()
             });
-            for (sum, term) in std::iter::zip(&mut divergence, numbers(sum_each(row * probe.clone()))) {
-                *sum += term;
-            }
+            let seen = sum_each(row * probe.clone());
+            divergence = Some(match divergence {
+                Some(sum) => sum + seen,
+                None => seen,
+            });
         }
-        (slope.unwrap_or_else(|| z.zeros_like()), divergence)
+        let none = || Tensor::zeros([thetas.len(), 1], (&z.device(), z.dtype()));
+        (slope.unwrap_or_else(|| z.zeros_like()), divergence.unwrap_or_else(none))
     }
 }
 
-/// A sum over each sample's own coordinates, `[batch]`.
-fn sum_each<const D: usize>(x: Tensor<D>) -> Tensor<1> {
+/// A sum over each sample's own coordinates, `[batch, 1]`.
+fn sum_each<const D: usize>(x: Tensor<D>) -> Tensor<2> {
     let batch = x.dims()[0];
     let size = x.dims().iter().skip(1).product::<usize>();
-    x.reshape([batch, size]).sum_dim(1).reshape([batch])
+    x.reshape([batch, size]).sum_dim(1)
 }
 
 fn numbers(x: Tensor<1>) -> Vec<f64> {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::blend::scale;
 use crate::{
-    Denoiser, DiffusionError, Estimate, Process, SavedState, SolverConfig, StepContext, Stepper, grid,
+    Denoiser, DiffusionError, Estimate, Paused, Process, SolverConfig, StepContext, Stepper, Tally, grid,
 };
 
 /// Which noise is asked for.
@@ -200,17 +200,6 @@ impl Sampler {
     }
 }
 
-/// A run that was put aside: plain numbers and tensors, to keep or to write to a file.
-#[derive(Clone, Debug)]
-pub struct Paused<const D: usize> {
-    /// Steps taken.
-    pub index: usize,
-    /// The sample after them.
-    pub sample: Tensor<D>,
-    /// What the solver remembers.
-    pub solver: SavedState<D>,
-}
-
 /// One step of a run.
 #[derive(Clone, Debug)]
 pub struct Step<const D: usize> {
@@ -259,6 +248,12 @@ impl<const D: usize> Sampling<'_, D> {
     /// Puts another sample in place of the present one, as conditions between steps do ([`Conditioned`](crate::Conditioned)).
     pub fn replace(&mut self, sample: Tensor<D>) {
         self.sample = sample;
+    }
+
+    /// What the run has cost each sample so far, where samples choose their own steps ([`DormandPrince`](crate::DormandPrince)).
+    #[must_use]
+    pub fn tally(&self) -> Option<&Tally> {
+        self.stepper.tally()
     }
 
     /// Puts the run aside; it can go on as well.

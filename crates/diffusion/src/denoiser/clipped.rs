@@ -8,7 +8,7 @@
 
 use std::ops::RangeInclusive;
 
-use burn::tensor::Tensor;
+use burn::tensor::{Bool, Tensor, TensorData};
 
 use super::{Denoiser, Estimate};
 use crate::{Prediction, Process};
@@ -53,5 +53,19 @@ impl<const D: usize, N: Denoiser<D>> Denoiser<D> for Clipped<'_, N> {
     fn denoise_with_spread(&self, x: Tensor<D>, t: f64) -> (Estimate<D>, Option<Tensor<D>>) {
         let (estimate, spread) = self.inner.denoise_with_spread(x.clone(), t);
         (self.clip(estimate, x, t), spread)
+    }
+
+    fn denoise_each(&self, x: Tensor<D>, times: &[f64]) -> Estimate<D> {
+        let laws: Vec<_> = times.iter().map(|&t| self.process.law(t)).collect();
+        let estimate = self.inner.denoise_each(x.clone(), times);
+        let data = estimate.data.clamp(*self.range.start(), *self.range.end());
+        // Where nothing is noise, there is nothing to make it of again.
+        let clean: Vec<bool> = laws.iter().map(|law| law.sigma == 0.0).collect();
+        let remade = Prediction::Sample.estimate_each(data.clone(), x, &laws).noise;
+        let mut shape = [1; D];
+        shape[0] = clean.len();
+        let clean = Tensor::<D, Bool>::from_data(TensorData::new(clean, shape), &data.device());
+        let noise = remade.mask_where(clean.expand(data.dims()), estimate.noise);
+        Estimate { data, noise }
     }
 }

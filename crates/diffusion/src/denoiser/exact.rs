@@ -13,8 +13,9 @@
 use burn::tensor::Tensor;
 
 use super::{Denoiser, Estimate};
+use crate::blend::column;
 use crate::error::require;
-use crate::{DiffusionError, Process};
+use crate::{DiffusionError, Law, Process};
 
 /// Independent coordinates, each a mixture of Gaussians of known weight, mean and standard deviation.
 #[derive(Clone, Debug)]
@@ -52,15 +53,22 @@ impl<'a> GaussianMixture<'a> {
 
 impl<const D: usize> Denoiser<D> for GaussianMixture<'_> {
     fn denoise(&self, x: Tensor<D>, t: f64) -> Estimate<D> {
-        let law = self.process.law(t);
-        let variance = |std: f64| ((law.alpha * std).powi(2) + law.sigma.powi(2)).max(f64::MIN_POSITIVE);
+        self.denoise_each(x.clone(), &vec![t; x.dims()[0]])
+    }
+
+    fn denoise_each(&self, x: Tensor<D>, times: &[f64]) -> Estimate<D> {
+        let laws: Vec<_> = times.iter().map(|&t| self.process.law(t)).collect();
+        // One number a sample, of its law.
+        let each = |value: &dyn Fn(&Law) -> f64| column(&laws.iter().map(value).collect::<Vec<_>>(), &x);
+        let variance =
+            |law: &Law, std: f64| ((law.alpha * std).powi(2) + law.sigma.powi(2)).max(f64::MIN_POSITIVE);
         let distances: Vec<_> =
-            self.components.iter().map(|c| x.clone().sub_scalar(law.alpha * c.1)).collect();
+            self.components.iter().map(|&(_, mean, _)| x.clone() - each(&|law| law.alpha * mean)).collect();
         // Log-probabilities, then a softmax over components.
         let logits: Vec<_> = std::iter::zip(&self.components, &distances)
             .map(|(&(weight, _, std), distance)| {
-                let v = variance(std);
-                distance.clone().square().mul_scalar(-0.5 / v).add_scalar(weight.ln() - 0.5 * v.ln())
+                distance.clone().square() * each(&|law| -0.5 / variance(law, std))
+                    + each(&|law| weight.ln() - 0.5 * variance(law, std).ln())
             })
             .collect();
         let highest =
@@ -73,10 +81,11 @@ impl<const D: usize> Denoiser<D> for GaussianMixture<'_> {
             std::iter::zip(std::iter::zip(&self.components, distances), scores)
         {
             let responsibility = score / total.clone();
-            let pull = distance.mul_scalar(1.0 / variance(std));
+            let pull = distance * each(&|law| 1.0 / variance(law, std));
             data = data
-                + responsibility.clone() * pull.clone().mul_scalar(law.alpha * std * std).add_scalar(mean);
-            noise = noise + responsibility * pull.mul_scalar(law.sigma);
+                + responsibility.clone()
+                    * (pull.clone() * each(&|law| law.alpha * std * std)).add_scalar(mean);
+            noise = noise + responsibility * pull * each(&|law| law.sigma);
         }
         Estimate { data, noise }
     }

@@ -15,7 +15,7 @@ use std::fmt;
 use burn::tensor::Tensor;
 
 use super::guidance::Guidance;
-use super::{Denoiser, Estimate};
+use super::{Denoiser, Estimate, by_time};
 use crate::blend::blend;
 use crate::{DiffusionError, Law, Prediction, Process};
 
@@ -40,6 +40,9 @@ impl<const D: usize> Contrast<D> {
     }
 }
 
+/// Both estimates, where each sample has a time of its own.
+type ContrastEach<'a, const D: usize> = dyn Fn(Tensor<D>, &[f64]) -> Contrast<D> + 'a;
+
 /// A closure that gives both estimates, as one denoiser. Whether the two go through the network as one batch or as two calls is the
 /// closure's affair.
 ///
@@ -61,6 +64,7 @@ pub struct Guided<'a, const D: usize, F> {
     frame: Option<(&'a dyn Process, Prediction)>,
     contrast: F,
     alone: Option<Box<dyn Denoiser<D> + 'a>>,
+    each: Option<Box<ContrastEach<'a, D>>>,
     /// The last difference of projected guidance, with its own momentum.
     momentum: RefCell<Option<Tensor<D>>>,
 }
@@ -73,6 +77,7 @@ impl<'a, const D: usize, F: Fn(Tensor<D>, f64) -> Contrast<D>> Guided<'a, D, F> 
             frame: None,
             contrast,
             alone: None,
+            each: None,
             momentum: RefCell::new(None),
         }
     }
@@ -89,7 +94,7 @@ impl<'a, const D: usize, F: Fn(Tensor<D>, f64) -> Contrast<D>> Guided<'a, D, F> 
     ) -> Result<Self, DiffusionError> {
         guidance.check()?;
         let frame = Some((process, prediction));
-        Ok(Self { guidance, frame, contrast, alone: None, momentum: RefCell::new(None) })
+        Ok(Self { guidance, frame, contrast, alone: None, each: None, momentum: RefCell::new(None) })
     }
 
     /// What gives the conditional estimate outside the interval: half the work there. Without it the closure is asked for both, and its unconditional
@@ -97,6 +102,13 @@ impl<'a, const D: usize, F: Fn(Tensor<D>, f64) -> Contrast<D>> Guided<'a, D, F> 
     #[must_use]
     pub fn with_alone(self, conditional: impl Denoiser<D> + 'a) -> Self {
         Self { alone: Some(Box::new(conditional)), ..self }
+    }
+
+    /// What gives both estimates where each sample has a time of its own, as solvers with a step of their own for each ask. Without it the closure is asked
+    /// for the whole batch at each of the times.
+    #[must_use]
+    pub fn with_each(self, contrast: impl Fn(Tensor<D>, &[f64]) -> Contrast<D> + 'a) -> Self {
+        Self { each: Some(Box::new(contrast)), ..self }
     }
 
     /// What projected guidance remembers of its steps, to write down when a run is put aside.
@@ -147,6 +159,16 @@ impl<const D: usize, F: Fn(Tensor<D>, f64) -> Contrast<D>> Denoiser<D> for Guide
         match self.guidance {
             Guidance { projection: None, rescale: 0.0, scale, .. } => contrast.guide(scale),
             _ => self.guide_outputs(&contrast, x, &process.law(t), prediction),
+        }
+    }
+
+    fn denoise_each(&self, x: Tensor<D>, times: &[f64]) -> Estimate<D> {
+        let plain = self.guidance.projection.is_none()
+            && self.guidance.rescale == 0.0
+            && self.guidance.interval.is_none();
+        match &self.each {
+            Some(each) if plain => each(x, times).guide(self.guidance.scale),
+            _ => by_time(x, times, |x, t| self.denoise(x, t)),
         }
     }
 }

@@ -82,6 +82,18 @@ pub trait Denoiser<const D: usize> {
         (self.denoise(x, t), None)
     }
 
+    /// The estimate where each sample has a time of its own. A denoiser that can be told one time alone is asked for the whole batch at each of
+    /// them, since it may know what stands in which row: [`Network`] and the wrappers do better.
+    ///
+    /// # Shapes
+    /// - `x`, and both parts of the estimate: `[batch, ...]`; one time a sample.
+    ///
+    /// # Panics
+    /// If there is not one time a sample.
+    fn denoise_each(&self, x: Tensor<D>, times: &[f64]) -> Estimate<D> {
+        by_time(x, times, |x, t| self.denoise(x, t))
+    }
+
     /// The gradient of the logarithm of x's density at t, whose law is given: what Langevin's dynamics follow. `-eps / sigma` of the estimate, unless that
     /// stands for more than the score ([`NonlinearSde`](crate::NonlinearSde)).
     ///
@@ -96,4 +108,28 @@ impl<const D: usize, F: Fn(Tensor<D>, f64) -> Estimate<D>> Denoiser<D> for F {
     fn denoise(&self, x: Tensor<D>, t: f64) -> Estimate<D> {
         self(x, t)
     }
+}
+
+/// Row by row from what `estimate` gives for the whole batch at the row's time; each time is asked for once.
+fn by_time<const D: usize>(
+    x: Tensor<D>,
+    times: &[f64],
+    estimate: impl Fn(Tensor<D>, f64) -> Estimate<D>,
+) -> Estimate<D> {
+    assert_eq!(times.len(), x.dims()[0], "one time a sample");
+    if times.windows(2).all(|pair| pair[0] == pair[1]) {
+        return estimate(x, times.first().copied().unwrap_or_default());
+    }
+    let mut found: Vec<(f64, Estimate<D>)> = vec![];
+    let rows = times.iter().enumerate().map(|(row, &t)| {
+        let known = found.iter().position(|(time, _)| *time == t).unwrap_or_else(|| {
+            found.push((t, estimate(x.clone(), t)));
+            found.len() - 1
+        });
+        let [data, noise] =
+            [&found[known].1.data, &found[known].1.noise].map(|part| part.clone().narrow(0, row, 1));
+        (data, noise)
+    });
+    let (data, noise) = rows.unzip();
+    Estimate { data: Tensor::cat(data, 0), noise: Tensor::cat(noise, 0) }
 }

@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, TensorData};
 
 use super::{Denoiser, Estimate};
-use crate::blend::scale;
+use crate::blend::{column, scale};
 use crate::{DiffusionError, Prediction, Process};
 
 /// A closure around a network, `(input [batch, ...], network time [batch]) → output [batch, ...]`, read by a [`Prediction`].
@@ -47,6 +47,15 @@ impl<const D: usize, F: Fn(Tensor<D>, Tensor<1>) -> Tensor<D>> Denoiser<D> for N
         let times = Tensor::full([x.dims()[0]], time, (&x.device(), x.dtype()));
         let input = scale(self.prediction.input_scale(&law), x.clone());
         self.prediction.estimate((self.forward)(input, times), x, &law)
+    }
+
+    fn denoise_each(&self, x: Tensor<D>, times: &[f64]) -> Estimate<D> {
+        let laws: Vec<_> = times.iter().map(|&t| self.process.law(t)).collect();
+        let scales: Vec<f64> = laws.iter().map(|law| self.prediction.input_scale(law)).collect();
+        let told: Vec<f64> = times.iter().map(|&t| self.process.network_time(t)).collect();
+        let told = Tensor::from_data(TensorData::new(told, [times.len()]), (&x.device(), x.dtype()));
+        let input = x.clone() * column(&scales, &x);
+        self.prediction.estimate_each((self.forward)(input, told), x, &laws)
     }
 }
 

@@ -40,7 +40,7 @@ pub enum Clock {
 pub(super) struct Reading {
     pub(super) scale: f64,
     pub(super) tau: f64,
-    slope: [f64; 2],
+    pub(super) slope: [f64; 2],
 }
 
 impl Reading {
@@ -56,6 +56,24 @@ impl Clock {
         let law = process.law(t);
         let clock = if self == Self::OfProcess { process.clock() } else { self };
         clock.read_law(&law, t)
+    }
+
+    /// The time at which the clock shows `tau`, within `[early, late]`, and all that it shows there.
+    pub(super) fn at(self, process: &dyn Process, tau: f64, [early, late]: [f64; 2]) -> (f64, Reading) {
+        let clock = if self == Self::OfProcess { process.clock() } else { self };
+        let time = match clock {
+            Self::Time | Self::OfProcess => tau,
+            Self::NoiseRatio => process.time_at_log_snr(-2.0 * tau.ln()),
+            Self::Angle => process.time_at_log_snr(2.0 * (tau.cos().ln() - tau.sin().ln())),
+        }
+        .clamp(early, late);
+        let reading = clock.read_law(&process.law(time), time);
+        // The time may be off by rounding: what the clock was asked for counts.
+        let slope = match clock {
+            Self::Angle => [-tau.sin(), tau.cos()],
+            _ => reading.slope,
+        };
+        (time, Reading { tau, slope, ..reading })
     }
 
     fn read_law(self, law: &Law, t: f64) -> Reading {

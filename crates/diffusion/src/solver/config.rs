@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Ancestral, Clock, Consistency, Corrector, DpmSolver, Euler, FinalOrder, Heun, Integrand, LinearMultistep,
-    Midpoint, Nodes, Pndm, Predictor, PredictorCorrector, SingleStep, Stepper, Stochasticity, Trajectory,
-    UniPc, Variance, start,
+    Ancestral, Clock, Consistency, Corrector, DormandPrince, DpmSolver, Euler, FinalOrder, Heun, Integrand,
+    LinearMultistep, Midpoint, Nodes, Pndm, Predictor, PredictorCorrector, SingleStep, Stepper,
+    Stochasticity, Trajectory, UniPc, Variance, start,
 };
 use crate::error::require;
 use crate::{DiffusionError, Process};
@@ -60,6 +60,8 @@ pub enum SolverConfig {
     Consistency(Consistency),
     /// [`Trajectory`]: TCD.
     Trajectory(Trajectory),
+    /// [`DormandPrince`].
+    DormandPrince(DormandPrince),
     /// [`PredictorCorrector`]: the reverse stochastic equation.
     PredictorCorrector(PredictorCorrector),
 }
@@ -150,6 +152,7 @@ impl SolverConfig {
                 let what = "the number of corrections";
                 require(what, "at least 1 where nothing else is done", corrections as f64, fits).map(drop)
             }
+            Self::DormandPrince(rule) => rule.tolerance.map_or(Ok(()), super::Tolerance::check),
             Self::Euler { .. } | Self::Heun { .. } | Self::Pndm(_) => Ok(()),
         }
     }
@@ -169,7 +172,11 @@ impl SolverConfig {
             let problem = format!("at t = {t} there is no data to anneal towards: alpha is 0; start later");
             return Err(DiffusionError::Grid { problem });
         }
-        let (Self::Euler { clock } | Self::Heun { clock }) = self else { return Ok(()) };
+        let (Self::Euler { clock } | Self::Heun { clock } | Self::DormandPrince(DormandPrince { clock, .. })) =
+            self
+        else {
+            return Ok(());
+        };
         let clock = if clock == Clock::OfProcess { process.clock() } else { clock };
         if clock == Clock::NoiseRatio && process.alpha(t) == 0.0 {
             let problem =
@@ -202,6 +209,7 @@ impl SolverConfig {
             Self::Pndm(rule) => start(rule, "PNDM"),
             Self::Consistency(rule) => start(rule, "consistency"),
             Self::Trajectory(rule) => start(rule, "trajectory"),
+            Self::DormandPrince(rule) => start(rule, "Dormand and Prince's rule"),
             Self::PredictorCorrector(rule) => start(rule, "predictor and corrector"),
         })
     }
@@ -374,6 +382,16 @@ pub const SOLVERS: &[SolverEntry] = &[
             signal_to_noise: 0.1245,
         }),
         "annealed Langevin dynamics, five steps at each level of noise (Song, Ermon 2019, 2020)",
+    ),
+    entry(
+        "dopri5",
+        5,
+        6,
+        SolverConfig::DormandPrince(DormandPrince {
+            clock: Clock::OfProcess,
+            tolerance: Some(super::Tolerance::of(1e-5)),
+        }),
+        "Dormand and Prince's rule; each sample takes the steps that its error asks for, between those of the grid",
     ),
     entry(
         "lcm",

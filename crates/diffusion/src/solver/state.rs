@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use burn::tensor::Tensor;
 
-use super::{Advance, Solver, StepContext};
+use super::{Advance, Solver, StepContext, Tally};
 use crate::DiffusionError;
 
 /// A solver's state as plain numbers and tensors.
@@ -26,6 +26,11 @@ pub trait SolverState<const D: usize>: Clone + Debug + Default {
 
     /// From what [`SolverState::save`] gave; `None` if it is not of this kind.
     fn load(saved: SavedState<D>) -> Option<Self>;
+
+    /// What the run has cost each sample, where samples choose their own steps.
+    fn tally(&self) -> Option<&Tally> {
+        None
+    }
 }
 
 /// Nothing is remembered.
@@ -54,6 +59,9 @@ pub trait Stepper<const D: usize>: Debug {
     /// # Errors
     /// If it is another solver's.
     fn load(&mut self, saved: SavedState<D>) -> Result<(), DiffusionError>;
+
+    /// What the run has cost each sample, where samples choose their own steps.
+    fn tally(&self) -> Option<&Tally>;
 }
 
 /// A solver at the start of its run. `name` is what an error calls it.
@@ -92,5 +100,9 @@ impl<const D: usize, S: Solver<D>> Stepper<D> for Run<S, S::State> {
             expected,
         })?;
         Ok(())
+    }
+
+    fn tally(&self) -> Option<&Tally> {
+        self.state.tally()
     }
 }
