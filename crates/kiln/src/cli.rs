@@ -9,6 +9,9 @@ use kiln::backend::BACKENDS;
 use kiln::checkpoint::StoredDType;
 use kiln::diffusion::{PROCESSES, SOLVERS, TimeSampling};
 
+use crate::generate::Prompted;
+use crate::scenes::Scenes;
+use crate::train_detector::TrainDetector;
 use crate::upscale::Method;
 
 /// Diffusion, detection and attention models in Rust
@@ -29,6 +32,10 @@ pub enum Command {
     Upscale(Upscale),
     /// Find objects in photographs with a DETR: boxes drawn on them, and COCO's results
     Detect(Detect),
+    /// Train a DETR on a data set in COCO's form
+    TrainDetector(TrainDetector),
+    /// Make a data set in COCO's form: digits on photographs, and where they are
+    Scenes(Scenes),
     /// Score results against the truth as COCO does: its 12 numbers, or panoptic quality, as JSON
     Score(Score),
     /// Compute what a reference file asks of a checkpoint, and compare: status 0 if all is within the tolerance, 1 if not
@@ -55,12 +62,12 @@ pub struct Generate {
     /// Height and width in pixels, of a consistency model's pictures; without it, as the model was trained
     #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub size: Option<u32>,
-    /// How many pictures
-    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub count: u32,
-    /// The same seed gives the same pictures, on every backend
-    #[arg(long, value_name = "S", default_value_t = 0)]
-    pub seed: u64,
+    /// How many pictures: 16, or of a pipeline 1 of each prompt, if not given
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub count: Option<u32>,
+    /// The same seed gives the same pictures, on every backend; 0, if not given
+    #[arg(long, value_name = "S")]
+    pub seed: Option<u64>,
     /// One grid if it ends in .png; else a folder for 00000.png and so on
     #[arg(long, value_name = "PATH", default_value = "kiln.png")]
     pub out: PathBuf,
@@ -75,6 +82,8 @@ pub struct Generate {
     pub guidance: Option<f64>,
     #[command(flatten)]
     pub backend: Backend,
+    #[command(flatten)]
+    pub pipeline: Prompted,
 }
 
 #[derive(Debug, Args)]
@@ -88,9 +97,9 @@ pub struct Train {
     /// Go on with the run in --out, bit for bit as if it had not stopped
     #[arg(long)]
     pub resume: bool,
-    /// From data to noise
-    #[arg(long, value_name = "NAME", default_value = "flow", value_parser = PossibleValuesParser::new(PROCESSES.iter().map(|p| p.name)))]
-    pub process: String,
+    /// From data to noise: flow, if not given; NCSN's is always ve
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(PROCESSES.iter().map(|p| p.name)))]
+    pub process: Option<String>,
     /// How training times are drawn; without it, as suits the process
     #[arg(long, value_name = "NAME")]
     pub time: Option<Times>,
@@ -109,6 +118,12 @@ pub struct Train {
     /// MM-DiT: side of a patch in pixels
     #[arg(long, value_name = "PIXELS", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub patch: u32,
+    /// NCSN: how the score is learnt; without it, dsm
+    #[arg(long, value_name = "NAME")]
+    pub loss: Option<Loss>,
+    /// NCSN: channels of the first stage
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(2..=1024))]
+    pub width: u32,
     /// Height and width of the pictures in pixels; IDX data keep their own
     #[arg(long, value_name = "PIXELS", default_value_t = 32, value_parser = clap::value_parser!(u32).range(4..=1024))]
     pub size: u32,
@@ -163,15 +178,19 @@ pub struct Upscale {
     /// A PNG, JPEG or WebP picture
     #[arg(value_name = "PHOTO")]
     pub photo: PathBuf,
-    /// How many times as wide and as high
+    /// How many times as wide and as high; realesr's network makes 4 times, and of that 2 is reduced
     #[arg(long, value_name = "N", default_value = "2")]
     pub scale: UpscaleFactor,
     /// How pixels between pixels are found
     #[arg(long, value_name = "NAME", default_value = "dat")]
     pub method: Method,
-    /// The PNG file to write; without it, beside PHOTO under its name and _x2 or _x4
+    /// The file to write, its format by its name: .png, .jpg, .jpeg or .webp (without loss); without it, a PNG beside PHOTO
+    /// under its name and _x2 or _x4
     #[arg(long, value_name = "PATH")]
     pub out: Option<PathBuf>,
+    /// A JPEG's quality
+    #[arg(long, value_name = "1-100", default_value_t = 92, value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub quality: u8,
     #[command(flatten)]
     pub backend: Backend,
 }
@@ -312,6 +331,19 @@ pub enum Network {
     Unet,
     /// The transformer of Stable Diffusion 3, told a class in place of a prompt
     Mmdit,
+    /// SMLD's score network, for ten levels of noise; draws without classes
+    Ncsn,
+    /// The second SMLD's, for as many levels as suit the data; draws without classes
+    Ncsnv2,
+}
+
+/// How a score is learnt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Loss {
+    /// Denoising score matching
+    Dsm,
+    /// Sliced score matching, of noisy pictures too
+    Ssm,
 }
 
 /// How training times are drawn.
@@ -384,7 +416,7 @@ fn backend_help() -> String {
     )
 }
 
-fn finite(text: &str) -> Result<f64, String> {
+pub fn finite(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(number) if number.is_finite() => Ok(number),
         _ => Err("must be a finite number".to_owned()),
@@ -396,7 +428,7 @@ fn tolerance(text: &str) -> Result<f64, String> {
         .and_then(|number| if number < 0.0 { Err("must not be negative".to_owned()) } else { Ok(number) })
 }
 
-fn share(text: &str) -> Result<f64, String> {
+pub fn share(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(number) if (0.0..1.0).contains(&number) => Ok(number),
         _ => Err("must be from 0 to below 1".to_owned()),

@@ -14,6 +14,8 @@ mod hub_server;
 mod info;
 #[path = "kiln/mistakes.rs"]
 mod mistakes;
+#[path = "kiln/pipelines.rs"]
+mod pipelines;
 #[path = "kiln/quadratic.rs"]
 mod quadratic;
 #[path = "kiln/train.rs"]

@@ -1,5 +1,7 @@
 //! `kiln generate`: pictures from a model.
 
+mod prompted;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,20 +18,38 @@ use crate::interrupt::{Interrupted, set_on_interrupt};
 use crate::output::print;
 use crate::source;
 use crate::train::MODEL_FILE;
+pub use prompted::Prompted;
+use prompted::{Recipe, pipeline_at};
+
+/// Pictures of a model without prompts, if nothing is said.
+const COUNT: u32 = 16;
 
 pub fn run(options: &Generate) -> Result<()> {
     let out = Output::new(&options.out)?;
-    let device = kiln::backend::open(options.backend.name.as_deref())?;
-    let model = options.model.as_deref().map(|name| source::locate(name, None)).transpose()?;
-    let model = open(model.as_deref(), &device)?;
-    let count = options.count as usize;
-
+    let recipe = Recipe::new(options)?;
+    let model = recipe.model.as_deref().map(|name| source::locate(name, None)).transpose()?;
     let interrupted = Arc::new(AtomicBool::new(false));
     set_on_interrupt(Arc::clone(&interrupted))?;
     let bar = ProgressBar::new(1).with_style(
         ProgressStyle::with_template("drawing {bar:40} {pos}/{len} steps, {eta} left")
             .context("the progress bar's template")?,
     );
+    let pipeline = model.as_deref().map(pipeline_at).transpose()?.flatten();
+    if let Some(pipeline) = pipeline {
+        return prompted::run(pipeline, &recipe, options, &out, (&interrupted, &bar));
+    }
+    if recipe.asks_for_a_pipeline() {
+        match recipe.model {
+            Some(model) => {
+                bail!("{model} is no pipeline, which takes a prompt, a picture or a control network")
+            }
+            None => bail!("a prompt, a picture and a control network are for pipelines: --model PATH"),
+        }
+    }
+    let device = kiln::backend::open(options.backend.name.as_deref())?;
+    let model = open(model.as_deref(), &device)?;
+    let count = options.count.unwrap_or(COUNT) as usize;
+
     let watch = |progress: Progress| {
         bar.set_length(progress.total as u64);
         bar.set_position(progress.done as u64);
@@ -97,7 +117,7 @@ fn by_steps(
     let classes: Vec<_> =
         (0..count).map(|i| class.or_else(|| (known > 0).then(|| i % known.max(1)))).collect();
     let draw = DrawOptions {
-        seed: options.seed,
+        seed: options.seed.unwrap_or(0),
         first: 0,
         solver: options.solver.as_deref().map(SolverConfig::named).transpose()?,
         steps: options.steps.map(|steps| steps as usize),
@@ -133,7 +153,7 @@ fn directly(
         },
     };
     let draw = DirectOptions {
-        seed: options.seed,
+        seed: options.seed.unwrap_or(0),
         steps: options.steps.unwrap_or(1) as usize,
         size: options.size.map(|size| size as usize),
     };
@@ -170,9 +190,25 @@ impl Output {
                 grid(pictures, columns, 2)?.write_png(path)?;
                 print(path.display())?;
             }
+            Self::Folder(_) => self.write_with(pictures, &[])?,
+        }
+        Ok(())
+    }
+
+    /// As [`write`](Self::write), with text entries; one picture alone is no grid.
+    fn write_with(&self, pictures: &[Picture], text: &[(&str, &str)]) -> Result<()> {
+        match self {
+            Self::Grid(path) => {
+                let sheet = match pictures {
+                    [one] => one.clone(),
+                    many => grid(many, (many.len() as f64).sqrt().ceil() as usize, 2)?,
+                };
+                sheet.write_png_with_text(path, text)?;
+                print(path.display())?;
+            }
             Self::Folder(folder) => {
                 for (index, picture) in pictures.iter().enumerate() {
-                    picture.write_png(folder.join(format!("{index:05}.png")))?;
+                    picture.write_png_with_text(folder.join(format!("{index:05}.png")), text)?;
                 }
                 print(folder.display())?;
             }
