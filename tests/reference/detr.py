@@ -11,7 +11,13 @@ import numpy as np
 import torch
 from _cases import CASES, randomise, reference, save
 from safetensors.torch import save_file
-from transformers import DetrConfig, DetrForObjectDetection, DetrForSegmentation, ResNetConfig
+from transformers import (
+    ConditionalDetrForObjectDetection,
+    DetrConfig,
+    DetrForObjectDetection,
+    DetrForSegmentation,
+    ResNetConfig,
+)
 
 GOLDEN = CASES.parents[1] / "crates/detection/tests/detection/golden"
 
@@ -68,18 +74,25 @@ FORWARD = {
         (43, 77),
         [(43, 40), (20, 77)],
     ),
+    "detr_conditional": (
+        ConditionalDetrForObjectDetection,
+        dict(encoder_attention_heads=4, decoder_layers=3, auxiliary_loss=True),
+        dict(out_features=["stage3"]),
+        (50, 67),
+        [(33, 67), (50, 30)],
+    ),
 }
 
 # The boxes of each picture: as many as there are, none, and more than there are queries.
 COUNTS = [2, 0, 7]
 
 
-def config(options, backbone):
-    return DetrConfig(**SMALL | options, backbone_config=ResNetConfig(**BACKBONE | backbone))
+def config(options, backbone, cls=DetrForObjectDetection):
+    return cls.config_class(**SMALL | options, backbone_config=ResNetConfig(**BACKBONE | backbone))
 
 
 def network(cls, options, backbone, seed):
-    model = randomise(cls(config(options, backbone)), seed)
+    model = randomise(cls(config(options, backbone, cls)), seed)
     generator = torch.Generator().manual_seed(seed + 1)
     for name, buffer in model.named_buffers():
         if "normalization" in name:
@@ -223,10 +236,95 @@ def dilated():
     save_file({name: value.contiguous() for name, value in tensors.items()}, GOLDEN / "dilated.safetensors")
 
 
+# What the authors' modules (github.com/facebookresearch/detr, models/{backbone,transformer,detr,segmentation}.py) call what.
+FACEBOOK = {
+    ".fc1.": ".linear1.",
+    ".fc2.": ".linear2.",
+    "model.query_position_embeddings.": "query_embed.",
+    "model.input_projection.": "input_proj.",
+    "class_labels_classifier.": "class_embed.",
+    "bbox_predictor.": "bbox_embed.",
+    "model.position_embedding.row_embeddings.": "backbone.1.row_embed.",
+    "model.position_embedding.column_embeddings.": "backbone.1.col_embed.",
+    "model.decoder.layernorm.": "transformer.decoder.norm.",
+    "model.encoder.": "transformer.encoder.",
+    "model.decoder.": "transformer.decoder.",
+    "bbox_attention.q_proj": "bbox_attention.q_linear",
+    "bbox_attention.k_proj": "bbox_attention.k_linear",
+    "mask_head.conv1.conv": "mask_head.lay1",
+    "mask_head.conv1.norm": "mask_head.gn1",
+    "mask_head.conv2.conv": "mask_head.lay2",
+    "mask_head.conv2.norm": "mask_head.gn2",
+    "mask_head.output_conv": "mask_head.out_lay",
+    ".mlp.": ".",
+    ".o_proj.": ".out_proj.",
+}
+STAGES = {
+    "fpn_adapter": ["adapter1", "adapter2", "adapter3"],
+    "refine.conv": ["lay3", "lay4", "lay5"],
+    "refine.norm": ["gn3", "gn4", "gn5"],
+}
+BODY = {
+    "embedder.embedder.convolution": "conv1",
+    "embedder.embedder.normalization": "bn1",
+    "shortcut.convolution": "downsample.0",
+    "shortcut.normalization": "downsample.1",
+}
+
+
+def of_facebook(name):
+    for i in range(3):
+        for theirs, ours in STAGES.items():
+            name = name.replace(f"mask_head.fpn_stages.{i}.{theirs}", f"mask_head.{ours[i]}")
+    if ".backbone." in name or name.startswith("backbone."):
+        before, inner = name.split("model.backbone.model.") if "model.backbone.model." in name else (None, None)
+        assert inner, name
+        for theirs, ours in BODY.items():
+            inner = inner.replace(theirs, ours)
+        parts = inner.split(".")
+        if parts[0] == "encoder":
+            stage, layer, rest = int(parts[2]), parts[4], parts[5:]
+            if rest[0] == "layer":
+                kind = "conv" if rest[2] == "convolution" else "bn"
+                rest = [f"{kind}{int(rest[1]) + 1}", *rest[3:]]
+            parts = [f"layer{stage + 1}", layer, *rest]
+        return f"{before}backbone.0.body." + ".".join(parts)
+    encoder = ".encoder." in name
+    for theirs, ours in FACEBOOK.items():
+        name = name.replace(theirs, ours)
+    name = name.replace("encoder_attn_layer_norm", "norm2").replace("encoder_attn", "multihead_attn")
+    name = name.replace("self_attn_layer_norm", "norm1")
+    return name.replace("final_layer_norm", "norm2" if encoder else "norm3")
+
+
+def facebook(case, cls, options, backbone, seed):
+    """A file of the authors': names above, queries, keys and values in one, all in {"model": ...}."""
+    heads = dict(encoder_attention_heads=8, decoder_attention_heads=8)
+    model = network(cls, heads | options, backbone, seed)
+    values = pictures(1, 3, 50, 67, seed)
+    with torch.no_grad():
+        found = model(pixel_values=values)
+    state = {of_facebook(name): value for name, value in model.state_dict().items() if "num_batches" not in name}
+    for name in [name for name in state if ".q_proj." in name]:
+        parts = [state.pop(name.replace(".q_proj.", f".{part}_proj.")) for part in "qkv"]
+        state[name.replace(".q_proj.", ".in_proj_")] = torch.cat(parts)
+    torch.save({"model": {name: value.half() for name, value in state.items()}}, GOLDEN / f"{case}.pth")
+    names = ["logits", "pred_boxes", "pred_masks"]
+    outputs = {name: found[name].contiguous() for name in names if name in found}
+    save_file({"pixel_values": values} | outputs, GOLDEN / f"{case}.safetensors")
+
+
 def main():
+    GOLDEN.mkdir(parents=True, exist_ok=True)
+    learned = dict(position_embedding_type="learned")
+    facebook("facebook_boxes", DetrForObjectDetection, learned, dict(out_features=["stage4"]), 40)
+    bottleneck = dict(layer_type="bottleneck", hidden_sizes=[8, 12, 16, 20], depths=[1, 2, 1, 1], out_features=ALL)
+    facebook("facebook_masks", DetrForSegmentation, dict(), bottleneck, 41)
     for seed, (case, arguments) in enumerate(FORWARD.items()):
         forward(case, *arguments, seed)
     loss("detr_loss_auxiliary", DetrForObjectDetection, dict(auxiliary_loss=True, decoder_layers=3), COUNTS, None, 20)
+    focal = dict(auxiliary_loss=True, class_cost=3, focal_alpha=0.4)
+    loss("detr_loss_conditional", ConditionalDetrForObjectDetection, focal, COUNTS, None, 22)
     costs = dict(
         class_cost=2,
         bbox_cost=1,

@@ -13,6 +13,7 @@
 //! | `autoencoder` | CompVis's autoencoder |
 //! | `clip`, `t5` | text encoders |
 //! | `sd3` | Stable Diffusion 3's transformer |
+//! | `detr` | facebookresearch's DETR, of boxes and of masks |
 //! | `guided` | OpenAI's U-Nets, which keep their names |
 //! | `scheduler` | the scheduler that a whole model was published with |
 //!
@@ -22,6 +23,7 @@ mod autoencoder;
 mod clip;
 mod compvis;
 mod control;
+mod detr;
 mod guided;
 mod keys;
 mod scheduler;
@@ -60,6 +62,8 @@ fn alone(keys: &Keys) -> Result<Option<StoredModel>, CheckpointError> {
         sd3::read(keys)?
     } else if keys.any("input_hint_block.") && keys.any("input_blocks.") {
         control::read(keys)?
+    } else if detr::is_one(keys) {
+        detr::read(keys)?
     } else if guided::is_one(keys) {
         guided::read(keys)?
     } else if keys.has("input_blocks.0.0.weight") && keys.any("output_blocks.0.") {

@@ -42,11 +42,17 @@ enum Presence {
 
 const WEIGHT_AND_BIAS: &[&str] = &[".weight", ".bias"];
 const WEIGHT: &[&str] = &[".weight"];
+const STATISTICS: &[&str] = &[".weight", ".bias", ".running_mean", ".running_var"];
 const BARE: &[&str] = &[""];
 
 /// A layer with weight and bias.
 pub(super) const fn layer(from: &'static str, to: &'static str) -> Row {
     Row { from, to: To::Same(to), tensors: WEIGHT_AND_BIAS, presence: Presence::Always }
+}
+
+/// A batch normalisation.
+pub(super) const fn batch_norm(from: &'static str, to: &'static str) -> Row {
+    Row { from, to: To::Same(to), tensors: STATISTICS, presence: Presence::Always }
 }
 
 /// A layer with a weight alone.

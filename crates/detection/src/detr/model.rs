@@ -3,7 +3,7 @@
 use burn::module::{Module, Param};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{Embedding, EmbeddingConfig, Linear};
-use burn::tensor::{Bool, Device, Tensor, activation};
+use burn::tensor::{Bool, Device, Tensor, TensorData, activation};
 use kiln_attention::Mask;
 use kiln_blocks::convolve;
 use kiln_checkpoint::{ConfigError, Pretrained};
@@ -141,6 +141,25 @@ pub(super) struct Trace {
     /// The coarsest in the transformer's width.
     pub projected: Tensor<4>,
     pub mask: Option<Tensor<4>>,
+    pub places: Places,
+}
+
+/// Centres of places as shares of what is picture, before the sigmoid: `[batch, places, 2]`, column and row.
+fn centres(places: &Places) -> TensorData {
+    let [batch, rows, columns] = places.shape;
+    let mut values = Vec::with_capacity(batch * rows * columns * 2);
+    for picture in places.visible.chunks(rows * columns) {
+        let wide = (0..columns).filter(|&column| picture[column]).count().max(1);
+        let high = (0..rows).filter(|&row| picture[row * columns]).count().max(1);
+        for place in 0..rows * columns {
+            for (at, all) in [(place % columns, wide), (place / columns, high)] {
+                // Within the padding any number will do.
+                let share = ((at as f64 + 0.5) / all as f64).min(1.0 - 1e-5);
+                values.push((share / (1.0 - share)).ln() as f32);
+            }
+        }
+    }
+    TensorData::new(values, [batch, rows * columns, 2])
 }
 
 impl Pretrained for Detr {
@@ -219,6 +238,44 @@ impl Detr {
         self.trace(pixel_values, pixel_mask).output
     }
 
+    /// As [`forward`](Self::forward), and what the heads make of the encoder's states: a query for each place of the feature map,
+    /// whose box is counted from the place's centre, `[batch, places, ..]`. Places in the padding say that they see nothing.
+    ///
+    /// Learnt like a decoder's layer, it teaches backbone and encoder directly, and the decoder finds what it looks for in states
+    /// that say it already; what is trained is the same network. Source: Zhu et al. 2021, "Deformable DETR", section 4.2 (its
+    /// two-stage form, whose first stage this is).
+    ///
+    /// # Panics
+    ///
+    /// As [`forward`](Self::forward).
+    #[must_use]
+    pub fn forward_with_places(
+        &self,
+        pixel_values: Tensor<4>,
+        pixel_mask: Option<Tensor<3, Bool>>,
+    ) -> (DetrOutput, Predictions) {
+        let Trace { output, places, .. } = self.trace(pixel_values, pixel_mask);
+        let states = output.encoder_last_hidden_state.clone();
+        let (dtype, device) = (states.dtype(), states.device());
+        let tensor = |data: TensorData| Tensor::from_data(data.convert_dtype(dtype), (&device, dtype));
+        let mut found = self.predict(states, Some(&tensor(centres(&places))));
+        if places.any_hidden() {
+            let [batch, count, scores] = found.logits.dims();
+            let seen: Vec<f32> = places.visible.iter().map(|&seen| f32::from(u8::from(seen))).collect();
+            let seen: Tensor<3> = tensor(TensorData::new(seen, [batch, count, 1]));
+            // "No object", or no class, for certain.
+            let nothing: Vec<f32> = (0..scores)
+                .map(|score| match self.probabilities {
+                    Probabilities::Softmax if score + 1 == scores => 0.0,
+                    _ => -100.0,
+                })
+                .collect();
+            let nothing: Tensor<3> = tensor(TensorData::new(nothing, [1, 1, scores]));
+            found.logits = found.logits * seen.clone() + (seen * -1.0 + 1.0) * nothing;
+        }
+        (output, found)
+    }
+
     /// Rows and columns of the coarsest feature map that positions are known for; `None` if for all.
     #[must_use]
     pub fn largest_map(&self) -> Option<usize> {
@@ -279,7 +336,7 @@ impl Detr {
             last_hidden_state: last,
             encoder_last_hidden_state: states,
         };
-        Trace { output, features, projected, mask }
+        Trace { output, features, projected, mask, places }
     }
 
     fn predict(&self, states: Tensor<3>, centres: Option<&Tensor<3>>) -> Predictions {

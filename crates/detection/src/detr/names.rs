@@ -4,6 +4,7 @@
 //! transformers 5, as it calls them itself   backbone., o_proj, mlp.fc1, mask_head.conv1.conv, bbox_attention.q_proj
 //! timm's backbone                           conv1, bn1, layer1.0.conv1, layer1.0.bn1, layer1.0.downsample.0
 //! before 5, learned positions               model.backbone.position_embedding.
+//! before 5, conditional decoders            sa_qcontent_proj, ca_qcontent_proj, ...
 //! ```
 
 /// What stands for what, one piece of a name each.
@@ -12,6 +13,17 @@ const PIECES: &[(&str, &str)] = &[
     (".mlp.fc1.", ".fc1."),
     (".mlp.fc2.", ".fc2."),
     ("backbone.position_embedding.", "position_embedding."),
+    (".sa_qcontent_proj.", ".self_attn.q_content_proj."),
+    (".sa_qpos_proj.", ".self_attn.q_pos_proj."),
+    (".sa_kcontent_proj.", ".self_attn.k_content_proj."),
+    (".sa_kpos_proj.", ".self_attn.k_pos_proj."),
+    (".sa_v_proj.", ".self_attn.v_proj."),
+    (".ca_qcontent_proj.", ".encoder_attn.q_content_proj."),
+    (".ca_qpos_proj.", ".encoder_attn.q_pos_proj."),
+    (".ca_kcontent_proj.", ".encoder_attn.k_content_proj."),
+    (".ca_kpos_proj.", ".encoder_attn.k_pos_proj."),
+    (".ca_v_proj.", ".encoder_attn.v_proj."),
+    (".ca_qpos_sine_proj.", ".encoder_attn.q_pos_sine_proj."),
     ("bbox_attention.q_proj.", "bbox_attention.q_linear."),
     ("bbox_attention.k_proj.", "bbox_attention.k_linear."),
     ("mask_head.conv1.conv.", "mask_head.lay1."),

@@ -85,15 +85,7 @@ impl Criterion {
         masks: Option<Tensor<4>>,
         targets: &[Target],
     ) -> Result<Losses, AssignmentError> {
-        let scores = output.predictions.logits.dims()[2];
-        let classes = scores + 1 - output.predictions.probabilities.scores(1);
-        for target in targets {
-            if let Err(error) = target.validate(classes) {
-                panic!("{error}");
-            }
-        }
-        let objects: usize = targets.iter().map(|target| target.classes.len()).sum();
-        let count = objects.max(1) as f64;
+        let count = counted(&output.predictions, targets);
         let mut terms = BTreeMap::new();
         let last = Matched::new(&output.predictions, targets, self.costs)?;
         let mut total = self.layer(&last, targets, count, "", &mut terms);
@@ -109,6 +101,25 @@ impl Criterion {
             total = total + self.layer(&layer, targets, count, &format!("_{index}"), &mut terms);
         }
         Ok(Losses { total, terms })
+    }
+
+    /// The weighted loss of one set of predictions by itself: `[1]`.
+    ///
+    /// # Errors
+    ///
+    /// As [`MatchingCosts::pairs`].
+    ///
+    /// # Panics
+    ///
+    /// As [`forward`](Self::forward).
+    pub fn of_predictions(
+        &self,
+        predictions: &Predictions,
+        targets: &[Target],
+    ) -> Result<Tensor<1>, AssignmentError> {
+        let count = counted(predictions, targets);
+        let matched = Matched::new(predictions, targets, self.costs)?;
+        Ok(self.layer(&matched, targets, count, "", &mut BTreeMap::new()))
     }
 
     fn layer(
@@ -135,6 +146,18 @@ impl Criterion {
         }
         total
     }
+}
+
+/// How many objects there are to learn, 1 if none.
+fn counted(predictions: &Predictions, targets: &[Target]) -> f64 {
+    let scores = predictions.logits.dims()[2];
+    let classes = scores + 1 - predictions.probabilities.scores(1);
+    for target in targets {
+        if let Err(error) = target.validate(classes) {
+            panic!("{error}");
+        }
+    }
+    targets.iter().map(|target| target.classes.len()).sum::<usize>().max(1) as f64
 }
 
 /// Predictions with the object that each query answers for.

@@ -81,7 +81,12 @@ pub fn run(options: &TrainDetector) -> Result<()> {
         let targets: Vec<_> = samples.iter().map(|sample| sample.target(context.device)).collect();
         let pictures = samples.iter().map(|sample| &sample.picture);
         let (pixels, mask) = batch(pictures, &processor, context.device);
-        Ok(criterion.forward(&network.forward(pixels, mask), None, &targets)?.total)
+        if options.place_loss == 0.0 {
+            return Ok(criterion.forward(&network.forward(pixels, mask), None, &targets)?.total);
+        }
+        let (output, places) = network.forward_with_places(pixels, mask);
+        let loss = criterion.forward(&output, None, &targets)?.total;
+        Ok(loss + criterion.of_predictions(&places, &targets)? * options.place_loss)
     };
     let mut report = Report {
         folder: options.out.join("model"),
@@ -209,6 +214,7 @@ fn trainer_config(options: &TrainDetector, config: &DetrConfig, data: &CocoFolde
             "flip": options.flip.to_string(),
             "crop": options.crop.to_string(),
             "scales": options.scales,
+            "place_loss": options.place_loss.to_string(),
             "backbone_rate": options.backbone_rate.to_string(),
         }),
     }

@@ -1,4 +1,4 @@
-//! `DetrForObjectDetection` and `DetrForSegmentation`: `pixel_values`, `pixel_mask` to `logits`, `pred_boxes`, `pred_masks`, and
+//! `DetrForObjectDetection`, `ConditionalDetrForObjectDetection` and `DetrForSegmentation`: `pixel_values`, `pixel_mask` to `logits`, `pred_boxes`, `pred_masks`, and
 //! with `labels.<picture>.class_labels`, `.boxes` and `.masks` to `loss` and each of its terms as `loss_dict.<term>`. A request that
 //! names `train_steps` trains the detector first, with the same pictures at every step.
 
@@ -25,6 +25,8 @@ pub const DETR: Case = Case {
     fits: |inputs| inputs.contains("pixel_values"),
     run: detect,
 };
+
+pub const CONDITIONAL_DETR: Case = Case { class: "ConditionalDetrForObjectDetection", ..DETR };
 
 pub const DETR_SEGMENTATION: Case = Case {
     class: "DetrForSegmentation",

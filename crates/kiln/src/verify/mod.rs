@@ -66,6 +66,7 @@ pub const CLASSES: &[Case] = &[
     text::T5_GENERATION,
     text::T5_LM_HEAD,
     detr::DETR,
+    detr::CONDITIONAL_DETR,
     detr::DETR_SEGMENTATION,
 ];
 
