@@ -9,9 +9,11 @@ mod info;
 mod interrupt;
 mod output;
 mod quadratic;
+mod scenes;
 mod score;
 mod source;
 mod train;
+mod train_detector;
 mod upscale;
 mod verify;
 
@@ -34,6 +36,8 @@ fn main() -> ExitCode {
         cli::Command::Train(options) => train::run(&options).map(|()| ExitCode::SUCCESS),
         cli::Command::Upscale(options) => upscale::run(&options).map(|()| ExitCode::SUCCESS),
         cli::Command::Detect(options) => detect::run(&options).map(|()| ExitCode::SUCCESS),
+        cli::Command::TrainDetector(options) => train_detector::run(&options).map(|()| ExitCode::SUCCESS),
+        cli::Command::Scenes(options) => scenes::run(&options).map(|()| ExitCode::SUCCESS),
         cli::Command::Score(options) => score::run(&options).map(|()| ExitCode::SUCCESS),
         cli::Command::Verify(options) => verify::run(&options),
         cli::Command::Info(options) => info::run(&options).map(|()| ExitCode::SUCCESS),
