@@ -157,6 +157,19 @@ impl DatConfig {
             .with_reconstruction(Reconstruction::Direct)
     }
 
+    /// The network of `DAT_S_x2`, `_x3` and `_x4`: 11 million parameters, windows of 8 x 16. (Those of `DAT_x2` to `_x4`, 15
+    /// million, are of the defaults.)
+    #[must_use]
+    pub fn small(scale: usize) -> Self {
+        Self::new(scale).with_window([8, 16]).with_expansion(2.0)
+    }
+
+    /// The network of `DAT_2_x2`, `_x3` and `_x4`: 11 million parameters, windows of 8 x 32.
+    #[must_use]
+    pub fn second(scale: usize) -> Self {
+        Self::new(scale).with_expansion(2.0)
+    }
+
     /// The network with default initialisation on `device`.
     ///
     /// # Panics
