@@ -126,7 +126,7 @@ fn errors_fall_with_the_tolerance_on_every_process() {
         let (exact, _) = end(1e-10);
         let errors = [1e-3, 1e-5, 1e-7].map(|tolerance| apart(&end(tolerance).0, &exact));
         println!("{name}: off by {errors:?} at 1e-3, 1e-5, 1e-7");
-        assert!(errors[0] < 0.02 && errors[1] < 2e-4 && errors[2] < 2e-6, "{name}: {errors:?}");
+        assert!(errors[0] < 0.05 && errors[1] < 2e-4 && errors[2] < 2e-6, "{name}: {errors:?}");
         assert!(errors[2] < errors[0] / 10.0, "{name}: {errors:?}");
     }
 }
