@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
-use kiln::picture::Picture;
+use kiln::picture::{Encoding, Format, Picture};
 use kiln::upsampling::{Next, TilesError};
 
 use crate::cli::Upscale;
@@ -23,9 +23,10 @@ const MOST_PIXELS: u64 = 1 << 28;
 
 pub fn run(options: &Upscale) -> Result<()> {
     let scale = options.scale.factor();
-    let out = output(&options.photo, options.out.as_deref(), scale)?;
+    let (out, encoding) = output(options)?;
     let picture = Picture::open(&options.photo)?;
     let size = larger(&picture, scale)?;
+    encoding.takes(size.0, size.1, picture.channels()).with_context(|| out.display().to_string())?;
 
     let interrupted = Arc::new(AtomicBool::new(false));
     set_on_interrupt(Arc::clone(&interrupted))?;
@@ -46,7 +47,7 @@ pub fn run(options: &Upscale) -> Result<()> {
         }
         enlarged => enlarged?,
     };
-    enlarged.write_png(&out)?;
+    enlarged.write(&out, encoding)?;
     print(out.display())
 }
 
@@ -63,24 +64,28 @@ fn larger(picture: &Picture, scale: u32) -> Result<(u32, u32)> {
     }
 }
 
-/// Where the result goes, seen to be writable before minutes are spent.
-fn output(photo: &Path, out: Option<&Path>, scale: u32) -> Result<PathBuf> {
-    let out = match out {
-        Some(out) => out.to_owned(),
+/// Where the result goes and as what, seen to be writable before minutes are spent.
+fn output(options: &Upscale) -> Result<(PathBuf, Encoding)> {
+    let (photo, scale) = (&options.photo, options.scale.factor());
+    let out = match &options.out {
+        Some(out) => out.clone(),
         None => {
             let stem =
                 photo.file_stem().with_context(|| format!("{}: no file has this name", photo.display()))?;
             photo.with_file_name(format!("{}_x{scale}.png", stem.to_string_lossy()))
         }
     };
-    if !out.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png")) {
-        bail!("--out {}: PNG is what is written, so its name should end in .png", out.display());
-    }
+    let encoding = match Format::of_name(&out) {
+        Some(Format::Png) => Encoding::Png,
+        Some(Format::Jpeg) => Encoding::Jpeg { quality: options.quality },
+        Some(Format::WebP) => Encoding::WebP,
+        None => bail!("--out {}: its name should end in .png, .jpg, .jpeg or .webp", out.display()),
+    };
     if out.is_dir() {
         bail!("{} is a folder, and a picture was to be written there", out.display());
     }
     let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     tempfile::tempfile_in(folder)
         .with_context(|| format!("the folder {} can't be written to", folder.display()))?;
-    Ok(out)
+    Ok((out, encoding))
 }

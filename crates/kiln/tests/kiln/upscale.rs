@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use kiln::picture::{Channels, Filter, Picture};
+use kiln::picture::{Channels, Encoding, Filter, Format, Picture};
 use rstest::rstest;
 
 use crate::{fails, kiln, succeeds};
@@ -104,7 +104,7 @@ fn what_can_not_be_read_is_told_in_one_line() {
         (["text.png", "--scale", "4"], "text.png"),
         (["empty.png", "--scale", "4"], "empty.png"),
         (["none.png", "--scale", "4"], "none.png"),
-        (["fine.png", "--out", "large.jpg"], ".png"),
+        (["fine.png", "--out", "large.tif"], ".webp"),
         (["fine.png", "--out", "no/such/a.png"], "no/such"),
     ] {
         fails(dir.path(), &[&["upscale"], arguments.as_slice()].concat(), message);
@@ -127,4 +127,34 @@ fn a_result_of_too_many_pixels_is_refused() {
         &["upscale", "wide.png", "--scale", "4", "--method", "nearest"],
         "6000 x 3000 pixels are too many",
     );
+}
+
+/// A photograph that its EXIF turns by 90 degrees, enlarged as it is seen; a WebP in, and each format out.
+#[test]
+fn photographs_are_turned_and_formats_go_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let goldens = Path::new(env!("CARGO_MANIFEST_DIR")).join("../picture/tests/golden");
+    for name in ["orientation.6.jpg", "orientation.6.webp"] {
+        fs::copy(goldens.join(name), dir.path().join(name)).unwrap();
+        let upright = Picture::open(goldens.join(name)).unwrap();
+        let larger = written(dir.path(), &[name, "--method", "bicubic"]);
+        let expected = upright.resize(2 * upright.width(), 2 * upright.height(), Filter::Bicubic).unwrap();
+        assert_eq!(larger, expected, "{name}");
+        assert_ne!(upright.width(), upright.height());
+    }
+    let picture = waves(12, 9, Channels::Rgba);
+    picture.write(dir.path().join("a.webp"), Encoding::WebP).unwrap();
+    let bytes = |name: &str| fs::read(dir.path().join(name)).unwrap();
+    let larger = written(dir.path(), &["a.webp", "--method", "lanczos", "--out", "b.WEBP"]);
+    assert_eq!(larger, picture.resize(24, 18, Filter::Lanczos).unwrap());
+    assert_eq!(Format::of(&bytes("b.WEBP")), Some(Format::WebP));
+    fails(dir.path(), &["upscale", "a.webp", "--method", "lanczos", "--out", "b.jpg"], "opacity");
+    waves(12, 9, Channels::Grey).write_png(dir.path().join("grey.png")).unwrap();
+    let size = |quality: &str| {
+        let options = ["grey.png", "--method", "lanczos", "--out", "grey.jpeg", "--quality", quality];
+        let larger = written(dir.path(), &options);
+        assert_eq!((larger.width(), larger.channels()), (24, Channels::Grey));
+        bytes("grey.jpeg").len()
+    };
+    assert!(size("10") < size("98"));
 }
