@@ -130,7 +130,7 @@ fn ctrl_c_ends_a_run_within_a_step_and_leaves_nothing() {
     let mut running = Command::new(env!("CARGO_BIN_EXE_kiln"))
         .current_dir(dir.path())
         .args(["generate", "--model", model.to_str().unwrap(), "--prompt", "x", "--steps", "900"])
-        .args(["--width", "256", "--height", "256", "--out", "a.png", "--backend", "flex"])
+        .args(["--width", "96", "--height", "96", "--out", "a.png", "--backend", "flex"])
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
