@@ -7,7 +7,7 @@ use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::pool::{MaxPool2d, MaxPool2dConfig};
 use burn::nn::{Linear, LinearConfig, PaddingConfig2d, loss::CrossEntropyLossConfig};
-use burn::tensor::{Device, Int, Tensor, TensorData, activation::relu};
+use burn::tensor::{Device, Int, Tensor, TensorData, activation::relu, activation::softmax};
 use kiln_backend::noise::uniform_values;
 use kiln_checkpoint::{Checkpoint, CheckpointError, SaveOptions, StoredDType};
 use kiln_picture::Picture;
@@ -87,6 +87,28 @@ impl Judge {
             digits.extend(best.iter::<i64>().map(|digit| digit as usize));
         }
         digits
+    }
+}
+
+impl Judge {
+    /// The share of pictures that show the class asked for.
+    #[must_use]
+    pub fn share(&self, pictures: &[Vec<f32>], classes: &[Option<usize>], device: &Device) -> f64 {
+        let read = self.read(pictures, device);
+        let right = read.iter().zip(classes).filter(|&(&read, class)| Some(read) == *class).count();
+        right as f64 / pictures.len() as f64
+    }
+
+    /// The probability that the reader gives to the digit that it takes each picture for.
+    #[must_use]
+    pub fn confidence(&self, pictures: &[Vec<f32>], device: &Device) -> Vec<f64> {
+        let mut probabilities = Vec::with_capacity(pictures.len());
+        for chunk in pictures.chunks(250) {
+            let x = TensorData::new(chunk.concat(), [chunk.len(), 1, 28, 28]);
+            let logits = self.forward(Tensor::from_data(x, device));
+            probabilities.extend(softmax(logits, 1).max_dim(1).into_data().iter::<f64>());
+        }
+        probabilities
     }
 }
 

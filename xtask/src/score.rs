@@ -19,6 +19,9 @@ pub struct Options {
     /// Where the page is written
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Print the runs beside each other in place of the page: loss on held-out digits, digits read, attention's logits
+    #[arg(long, requires = "runs", conflicts_with = "out")]
+    compare: bool,
 }
 
 /// Builds the judge, draws with every model, writes the page and its picture.
@@ -41,6 +44,12 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
         found.sort();
         models.extend(found);
     }
+    let mut judge = process::cargo(&workspace.root);
+    judge.args(["run", "--release", "--package", "kiln-tests", "--bin", "judge", "--"]);
+    if options.compare {
+        judge.arg("compare").arg(options.count.to_string()).args(&models[1..]);
+        return process::run(&mut judge);
+    }
     let book = workspace.root.join("docs/src");
     let page = match &options.out {
         Some(page) => std::path::absolute(page)?,
@@ -50,8 +59,6 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
         Some(_) => page.with_extension("png"),
         None => book.join("images/trajectories.png"),
     };
-    let mut judge = process::cargo(&workspace.root);
-    judge.args(["run", "--release", "--package", "kiln-tests", "--bin", "judge", "--", "table"]);
-    judge.arg(options.count.to_string()).arg(page).arg(picture).args(models);
+    judge.arg("table").arg(options.count.to_string()).arg(page).arg(picture).args(models);
     process::run(&mut judge)
 }

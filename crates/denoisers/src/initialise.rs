@@ -10,7 +10,8 @@ use kiln_backend::noise::{NoiseKey, normal, uniform};
 /// Draw the weights of `module` anew from `seed`: the same bits on every backend.
 ///
 /// The distributions are PyTorch's defaults: `U(-1/sqrt(fan_in), 1/sqrt(fan_in))` for weight and bias of convolutions and
-/// `Linear`, `N(0, 1)` for `Embedding`. Other parameters (norms start at 1 and 0) keep their value. The key of parameter
+/// `Linear`, `N(0, 1)` for `Embedding`. Other parameters (norms start at 1 and 0, tables of norms too)
+/// keep their value. The key of parameter
 /// `i`, in the order that the module lists them, is `(seed, i, 0)`.
 #[must_use]
 pub fn seeded<M: Module>(module: M, seed: u64) -> M {
@@ -36,11 +37,17 @@ impl Seeder {
             "Struct:Linear" if weight => self.fan_in = shape[0],
             "Struct:Conv1d" | "Struct:Conv2d" if weight => self.fan_in = shape[1..].iter().product(),
             "Struct:Linear" | "Struct:Conv1d" | "Struct:Conv2d" => {}
+            // A table of norms starts as norms do.
+            "Struct:Embedding" if self.in_norm() => return None,
             "Struct:Embedding" => return Some(one_row(shape, |flat| normal(flat, key, device))),
             _ => return None,
         }
         let bound = 1.0 / (self.fan_in as f64).sqrt();
         Some(one_row(shape, |flat| uniform(flat, key, device)) * (2.0 * bound) - bound)
+    }
+
+    fn in_norm(&self) -> bool {
+        self.containers.iter().any(|kind| kind == "Struct:ConditionalInstanceNormPlus")
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a model file says of its network, beside the weights.
 
-use kiln_denoisers::UNet2DConfig;
+use kiln_denoisers::ncsn::SigmaSpacing;
+use kiln_denoisers::{NcsnConfig, UNet2DConfig};
 use kiln_diffusion::{Prediction, ProcessConfig, SolverConfig};
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +36,9 @@ struct Fields {
     unet2d: Option<UNet2DConfig>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     mmdit: Option<MmDitConfig>,
+    /// With its class.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ncsn: Option<serde_json::Value>,
     process: ProcessConfig,
     prediction: Prediction,
     size: [usize; 2],
@@ -43,14 +47,17 @@ struct Fields {
 }
 
 impl TryFrom<Fields> for ModelCard {
-    type Error = &'static str;
+    type Error = String;
 
     fn try_from(fields: Fields) -> Result<Self, Self::Error> {
-        let Fields { unet2d, mmdit, process, prediction, size, classes, sampling } = fields;
-        let network = match (unet2d, mmdit) {
-            (Some(config), None) => NetworkConfig::UNet2D(config),
-            (None, Some(config)) => NetworkConfig::MmDit(config),
-            _ => return Err("expected a network: either `unet2d` or `mmdit`"),
+        let Fields { unet2d, mmdit, ncsn, process, prediction, size, classes, sampling } = fields;
+        let network = match (unet2d, mmdit, ncsn) {
+            (Some(config), None, None) => NetworkConfig::UNet2D(config),
+            (None, Some(config), None) => NetworkConfig::MmDit(config),
+            (None, None, Some(config)) => {
+                NetworkConfig::Ncsn(NcsnConfig::from_json(&config.to_string()).map_err(|e| e.to_string())?)
+            }
+            _ => return Err("expected a network: one of `unet2d`, `mmdit`, `ncsn`".to_owned()),
         };
         Ok(Self { network, process, prediction, size, classes, sampling })
     }
@@ -59,11 +66,12 @@ impl TryFrom<Fields> for ModelCard {
 impl From<ModelCard> for Fields {
     fn from(card: ModelCard) -> Self {
         let ModelCard { network, process, prediction, size, classes, sampling } = card;
-        let (unet2d, mmdit) = match network {
-            NetworkConfig::UNet2D(config) => (Some(config), None),
-            NetworkConfig::MmDit(config) => (None, Some(config)),
+        let (unet2d, mmdit, ncsn) = match network {
+            NetworkConfig::UNet2D(config) => (Some(config), None, None),
+            NetworkConfig::MmDit(config) => (None, Some(config), None),
+            NetworkConfig::Ncsn(config) => (None, None, Some(config.to_json())),
         };
-        Self { unet2d, mmdit, process, prediction, size, classes, sampling }
+        Self { unet2d, mmdit, ncsn, process, prediction, size, classes, sampling }
     }
 }
 
@@ -92,6 +100,7 @@ impl ModelCard {
         match &self.network {
             NetworkConfig::UNet2D(config) => self.check_unet(config)?,
             NetworkConfig::MmDit(config) => self.check_mmdit(config)?,
+            NetworkConfig::Ncsn(config) => self.check_ncsn(config)?,
         }
         if self.sampling.steps == 0 || !self.sampling.guidance.is_finite() {
             return fail("the default steps must be at least 1 and the default guidance finite".to_owned());
@@ -141,6 +150,34 @@ impl ModelCard {
             ));
         }
         Ok(())
+    }
+
+    fn check_ncsn(&self, ncsn: &NcsnConfig) -> Result<(), ModelError> {
+        if let Err(error) = ncsn.validate() {
+            return fail(error.to_string());
+        }
+        check_channels(ncsn.channels, ncsn.channels)?;
+        if !self.classes.is_empty() {
+            return fail(format!("its network knows no classes, and {} are named", self.classes.len()));
+        }
+        if !ncsn.rescaled || ncsn.logit_transform || ncsn.sigma_dist != SigmaSpacing::Geometric {
+            return fail(
+                "its network is not for pictures in -1 to 1 at geometric levels of noise".to_owned(),
+            );
+        }
+        let levels =
+            ProcessConfig::VarianceExploding { sigma_min: ncsn.sigma_end, sigma_max: ncsn.sigma_begin };
+        if ncsn.num_classes < 2 || self.process != levels || self.prediction != Prediction::Score {
+            return fail("its network tells scores at two levels of noise or more, and its process and prediction are others".to_owned());
+        }
+        let [height, width] = self.size;
+        let divisor = 1 << ncsn.halvings();
+        match height.is_multiple_of(divisor) && width.is_multiple_of(divisor) {
+            true => Ok(()),
+            false => fail(format!(
+                "the size {height} x {width} is no multiple of {divisor}, as the network's stages ask"
+            )),
+        }
     }
 
     fn check_classes(&self, embedded: usize, expected: usize) -> Result<(), ModelError> {

@@ -52,7 +52,7 @@ impl PictureModel {
         }
         let defaults = self.card.sampling;
         let guidance = options.guidance.unwrap_or(defaults.guidance);
-        let times = grid::natural(self.process.as_ref(), options.steps.unwrap_or(defaults.steps))?;
+        let times = self.times(options.steps.unwrap_or(defaults.steps))?;
         let sampler = Sampler::new(options.solver.unwrap_or(defaults.solver), times)?;
         let batches = classes.len().div_ceil(BATCH);
         let mut pictures = Vec::with_capacity(classes.len());
@@ -92,7 +92,7 @@ impl PictureModel {
         }
         let defaults = self.card.sampling;
         let process = self.process.as_ref();
-        let times = grid::natural(process, options.steps.unwrap_or(defaults.steps))?;
+        let times = self.times(options.steps.unwrap_or(defaults.steps))?;
         let sampler = Sampler::new(options.solver.unwrap_or(defaults.solver), times)?;
         let denoiser = self.denoiser(&[class], options.guidance.unwrap_or(defaults.guidance))?;
         let shape = [1, self.card.network.channels(), self.card.size[0], self.card.size[1]];
@@ -107,6 +107,19 @@ impl PictureModel {
             frames.extend(sample?.into_iter().zip(estimate?).map(|(sample, estimate)| [sample, estimate]));
         }
         Ok(frames)
+    }
+
+    /// What suits the process; of a network that knows levels of noise alone, the nearest of these.
+    fn times(&self, steps: usize) -> Result<Vec<f64>, ModelError> {
+        let mut times = grid::natural(self.process.as_ref(), steps)?;
+        if let Some(levels) = self.card.network.levels() {
+            let last = (levels - 1) as f64;
+            for time in &mut times {
+                *time = (*time * last).round() / last;
+            }
+            times.dedup();
+        }
+        Ok(times)
     }
 
     /// The network for a batch of classes, guided where that changes anything.

@@ -3,7 +3,9 @@
 use burn::module::Module;
 use burn::nn::{Embedding, EmbeddingConfig};
 use burn::tensor::{Device, Int, Tensor};
-use kiln_denoisers::{ConfigError, SD3Transformer2D, SD3Transformer2DConfig, UNet2D, UNet2DConfig};
+use kiln_denoisers::{
+    ConfigError, Ncsn, NcsnConfig, SD3Transformer2D, SD3Transformer2DConfig, UNet2D, UNet2DConfig,
+};
 use serde::{Deserialize, Serialize};
 
 /// Which network a picture model has, and of what size.
@@ -14,6 +16,8 @@ pub enum NetworkConfig {
     UNet2D(UNet2DConfig),
     /// MM-DiT, the transformer of Stable Diffusion 3, with a table of classes in place of a prompt.
     MmDit(MmDitConfig),
+    /// A score network of SMLD, for pictures in -1 to 1 (`rescaled`), without classes.
+    Ncsn(NcsnConfig),
 }
 
 /// MM-DiT with a table of classes: a class is the prompt's one token, and its pooled form too.
@@ -41,6 +45,8 @@ pub enum PictureNetwork {
     UNet2D(UNet2D),
     /// MM-DiT.
     MmDit(MmDit),
+    /// A score network of SMLD.
+    Ncsn(Ncsn),
 }
 
 /// What training asks of a network.
@@ -72,6 +78,7 @@ impl NetworkConfig {
         Ok(match self {
             Self::UNet2D(config) => PictureNetwork::UNet2D(config.init(device)?),
             Self::MmDit(config) => PictureNetwork::MmDit(config.init(device)?),
+            Self::Ncsn(config) => PictureNetwork::Ncsn(config.init(device)?),
         })
     }
 
@@ -81,6 +88,15 @@ impl NetworkConfig {
         match self {
             Self::UNet2D(config) => config.in_channels,
             Self::MmDit(config) => config.transformer.in_channels,
+            Self::Ncsn(config) => config.channels,
+        }
+    }
+
+    /// The levels of noise that the network knows, where it knows no others: even steps of the time from 0 to 1.
+    pub(crate) fn levels(&self) -> Option<usize> {
+        match self {
+            Self::UNet2D(_) | Self::MmDit(_) => None,
+            Self::Ncsn(config) => Some(config.num_classes),
         }
     }
 }
@@ -150,6 +166,19 @@ impl Drawing for MmDit {
     }
 }
 
+/// A time of variance exploding is a level: `999 t` stands for level `(1 - t) (L - 1)`, level 0 being the most noise.
+impl Drawing for Ncsn {
+    fn predict(&self, x: Tensor<4>, times: Tensor<1>, _labels: Option<Tensor<1, Int>>) -> Tensor<4> {
+        let last = (self.sigmas().len() - 1) as f64;
+        let levels = (times * (-last / 999.0) + last).round().clamp(0.0, last).int();
+        self.forward(x, levels)
+    }
+
+    fn into_network(self) -> PictureNetwork {
+        PictureNetwork::Ncsn(self)
+    }
+}
+
 impl PictureNetwork {
     /// The network's output at `x`, as [`Drawing::predict`].
     #[must_use]
@@ -157,6 +186,7 @@ impl PictureNetwork {
         match self {
             Self::UNet2D(network) => network.predict(x, times, labels),
             Self::MmDit(network) => network.predict(x, times, labels),
+            Self::Ncsn(network) => network.predict(x, times, labels),
         }
     }
 }

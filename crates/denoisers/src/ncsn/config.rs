@@ -1,7 +1,7 @@
 //! What an [`Ncsn`](super::Ncsn) is made of.
 
 use burn::tensor::Tensor;
-use burn::tensor::activation::{elu, leaky_relu, relu};
+use burn::tensor::activation::{leaky_relu, relu};
 use kiln_backend::ops::{Activation, activation};
 use kiln_checkpoint::config::{class_of, refuse_others};
 use serde::{Deserialize, Serialize};
@@ -34,6 +34,12 @@ impl Architecture {
         ("NCSNv2Deeper", Self::NcsnV2Deeper),
         ("NCSNv2Deepest", Self::NcsnV2Deepest),
     ];
+
+    /// Its name among the published classes; of two, that of the paper's repository today.
+    fn class(self) -> &'static str {
+        let mut names = Self::CLASSES.iter().rev().filter(|(_, known)| *known == self);
+        names.next().expect("each has a class").0
+    }
 
     /// Whether the norms know the level of noise.
     #[must_use]
@@ -78,7 +84,8 @@ pub enum Nonlinearity {
 impl Nonlinearity {
     pub(super) fn apply(self, x: Tensor<4>) -> Tensor<4> {
         match self {
-            Self::Elu => elu(x, 1.0),
+            // Each side is held at 0 before it is mapped: where noise is large, exp(x) above 0 is infinite, and its gradient NaN.
+            Self::Elu => x.clone().clamp_min(0.0) + (x.clamp_max(0.0).exp() - 1.0),
             Self::Relu => relu(x),
             Self::Lrelu => leaky_relu(x, 0.2),
             Self::Swish => activation(x, Activation::Silu),
@@ -162,6 +169,20 @@ impl NcsnConfig {
         config.architecture = *architecture;
         config.validate()?;
         Ok(config)
+    }
+
+    /// The JSON object that [`from_json`](Self::from_json) reads.
+    #[must_use]
+    pub fn to_json(&self) -> serde_json::Value {
+        let mut object = serde_json::to_value(self).expect("numbers and names");
+        object["_class_name"] = self.architecture.class().into();
+        object
+    }
+
+    /// How often a picture is halved on the way to the deepest stage.
+    #[must_use]
+    pub fn halvings(&self) -> usize {
+        self.architecture.widths().len() - 3
     }
 
     /// Check that the fields together make a network.

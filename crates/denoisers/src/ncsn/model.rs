@@ -113,11 +113,11 @@ impl Ncsn {
     pub fn forward(&self, x: Tensor<4>, levels: Tensor<1, Int>) -> Tensor<4> {
         let [batch, _, height, width] = x.dims();
         assert_eq!(levels.dims(), [batch], "one level a sample");
-        let divisor = 1 << self.halvings();
+        let divisor = 1 << self.config.halvings();
         assert!(
             [height, width].iter().all(|side| side.is_multiple_of(divisor)),
             "{height} x {width} can't be halved {} times",
-            self.halvings()
+            self.config.halvings()
         );
         let act = self.config.nonlinearity;
         let (device, dtype) = (x.device(), x.dtype());
@@ -163,11 +163,5 @@ impl Ncsn {
     /// The same with other levels of noise, as many.
     pub(super) fn with_sigmas(self, sigmas: Vec<f64>) -> Self {
         Self { sigmas, ..self }
-    }
-
-    /// How often a picture is halved on the way to the deepest stage.
-    fn halvings(&self) -> usize {
-        let stages = self.config.architecture.widths().len();
-        stages - 3
     }
 }

@@ -3,9 +3,11 @@
 
 use std::path::{Path, PathBuf};
 
+use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use kiln_backend::noise::{NoiseKey, normal};
 use kiln_backend::testing;
-use kiln_checkpoint::{Checkpoint, CheckpointError, Pretrained, parameters};
+use kiln_checkpoint::{Checkpoint, CheckpointError, Pretrained, SaveOptions, parameters, to_bytes};
 use kiln_denoisers::ncsn::{Architecture, Weights};
 use kiln_denoisers::{ConfigError, Ncsn, NcsnConfig, seeded};
 use rstest::rstest;
@@ -128,4 +130,75 @@ fn a_file_of_something_else_lacks_the_first_convolution() {
         matches!(&error, CheckpointError::Missing { tensor, .. } if tensor == "begin_conv.weight"),
         "{error}"
     );
+}
+
+/// Noise of NCSNv2's first levels is far beyond where `exp` is finite.
+#[test]
+fn gradients_are_finite_where_noise_is_large() {
+    let device = Device::flex().autodiff();
+    let config =
+        NcsnConfig { channels: 1, ngf: 4, sigma_begin: 300.0, rescaled: true, ..NcsnConfig::default() };
+    let network = seeded(config.init(&device).unwrap(), 0);
+    let x = normal([2, 1, 8, 8], NoiseKey::new(0), &device) * 300.0;
+    let levels = Tensor::<1, Int>::from_data([0, 9], &device);
+    let weights = network.clone();
+    let loss = network.forward(x.require_grad(), levels).square().mean();
+    let gradients = loss.backward();
+    let gradients = burn::optim::GradientsParams::from_grads(gradients, &weights);
+    assert!(gradients.len() > 20, "{} gradients", gradients.len());
+    let mut finite = Finite { gradients: &gradients, seen: 0 };
+    weights.visit(&mut finite);
+    assert_eq!(finite.seen, gradients.len());
+}
+
+/// Asserts that the gradient of each parameter is finite.
+struct Finite<'a> {
+    gradients: &'a burn::optim::GradientsParams,
+    seen: usize,
+}
+
+impl ModuleVisitor for Finite<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(gradient) = self.gradients.get::<D>(param.id) {
+            let values = gradient.into_data();
+            assert!(values.iter::<f32>().all(f32::is_finite), "a gradient is not finite");
+            self.seen += 1;
+        }
+    }
+}
+
+/// The table of a conditional norm holds factors and shifts: what a seed draws must leave it where norms start.
+#[test]
+fn a_seed_leaves_norms_alone() {
+    let device = Device::flex();
+    let config = NcsnConfig {
+        architecture: Architecture::Ncsn,
+        channels: 1,
+        ngf: 4,
+        rescaled: true,
+        ..NcsnConfig::default()
+    };
+    let network = seeded(config.init(&device).unwrap(), 3);
+    let mut tables = 0;
+    let file = to_bytes(&network, &SaveOptions::default()).unwrap();
+    let file = Checkpoint::from_bytes(file).unwrap();
+    for (name, _) in file.tensors() {
+        if name.ends_with("embed.weight") {
+            tables += 1;
+            let values = file.tensor(name).unwrap();
+            let width = values.shape()[1];
+            let right = |(i, value): (usize, f32)| value == if i % width < 2 * width / 3 { 1.0 } else { 0.0 };
+            assert!(values.iter::<f32>().enumerate().all(right), "{name}");
+        }
+    }
+    assert!(tables > 10, "{tables} tables");
+}
+
+#[test]
+fn a_config_is_written_as_it_is_read() {
+    for architecture in [Architecture::Ncsn, Architecture::NcsnDeeper, Architecture::NcsnV2Deepest] {
+        let config =
+            NcsnConfig { architecture, ngf: 6, sigma_begin: 7.5, rescaled: true, ..NcsnConfig::default() };
+        assert_eq!(NcsnConfig::from_json(&config.to_json().to_string()).unwrap(), config);
+    }
 }

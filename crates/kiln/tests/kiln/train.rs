@@ -166,3 +166,48 @@ fn a_transformer_is_learnt_and_tells_its_attention_s_logits() {
         "patches of 3",
     );
 }
+
+/// SMLD's networks know levels of noise and no classes; both ways of learning a score lead to a model that draws.
+#[test]
+fn score_networks_are_learnt_by_denoising_and_by_slices() {
+    let dir = tempfile::tempdir().unwrap();
+    idx(&dir.path().join("data"), 10);
+    let head = ["train", "--data", "data", "--width", "4", "--batch-size", "4", "--sample-every", "100"];
+    for (out, model, loss) in [
+        ("first", "ncsn", &["--loss", "dsm"][..]),
+        ("first-sliced", "ncsn", &["--loss", "ssm"]),
+        ("second", "ncsnv2", &[]),
+        ("second-sliced", "ncsnv2", &["--loss", "ssm", "--process", "ve"]),
+    ] {
+        let train = |steps: &str, more: &[&str]| {
+            let of_run = ["--model", model, "--checkpoint-every", "2", "--steps", steps, "--out", out];
+            succeeds(dir.path(), &[&head[..], &of_run, loss, more].concat());
+            losses(&dir.path().join(out))
+        };
+        let begun = train("4", &[]);
+        let whole = train("6", &["--resume"]);
+        assert!(whole.starts_with(&begun) && whole.lines().count() == 7, "{whole}");
+        succeeds(dir.path(), &["generate", "--model", out, "--count", "1", "--steps", "2"]);
+        fails(dir.path(), &["generate", "--model", out, "--class", "1"], "has no classes");
+    }
+    let told = succeeds(dir.path(), &["info", "first"]);
+    assert!(told.contains("ncsn") || told.contains("picture model"), "{told}");
+    fails(
+        dir.path(),
+        &[&head[..], &["--model", "ncsn", "--process", "flow", "--out", "no"]].concat(),
+        "ve alone",
+    );
+    fails(dir.path(), &[&head[..], &["--loss", "ssm", "--out", "no"]].concat(), "--model ncsn");
+}
+
+/// On the same digits and seed, slices and denoising are not the same loss.
+#[test]
+fn a_run_begun_with_one_loss_is_not_resumed_with_the_other() {
+    let dir = tempfile::tempdir().unwrap();
+    idx(&dir.path().join("data"), 10);
+    let run =
+        ["train", "--data", "data", "--width", "4", "--batch-size", "4", "--sample-every", "100", "--model"];
+    let run = [&run[..], &["ncsn", "--steps", "2", "--out", "run"]].concat();
+    succeeds(dir.path(), &run);
+    fails(dir.path(), &[&run[..], &["--loss", "ssm", "--resume"]].concat(), "was trained with");
+}

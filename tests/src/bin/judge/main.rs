@@ -1,11 +1,16 @@
 //! Judges a model of digits: `judge train [RUN]` trains the reader; `judge score [MODEL] [COUNT]` draws COUNT digits of
 //! each class at the model's defaults and tells how many are read as what was asked for, and how many are near copies;
-//! `judge table COUNT PAGE PICTURE MODEL...` writes a page with each model by solver and steps (`cargo xtask score`).
+//! `judge table COUNT PAGE PICTURE MODEL...` writes a page with each model by solver and steps (`cargo xtask score`);
+//! `judge compare COUNT MODEL...` prints runs beside each other (`cargo xtask score --compare`); `judge without COUNT MODEL...` judges models
+//! that draw without classes.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod compare;
 mod table;
+mod without;
 
 use std::error::Error;
+use std::path::Path;
 
 use kiln::training::data::{Pictures, Split};
 use kiln::{DrawOptions, PictureModel};
@@ -23,11 +28,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         ["table", count, page, picture, ref models @ ..] => {
             return table::write(count.parse()?, page.as_ref(), picture.as_ref(), models);
         }
+        ["compare", count, ref models @ ..] => return compare::print(count.parse()?, models),
+        ["without", count, ref models @ ..] => return without::print(count.parse()?, models),
         _ => {
-            return Err(
-                "judge train [RUN] | judge score [MODEL] [COUNT] | judge table COUNT PAGE PICTURE MODEL..."
-                    .into(),
-            );
+            return Err("judge train [RUN] | judge score [MODEL] [COUNT] | judge table COUNT PAGE PICTURE MODEL... | judge compare COUNT MODEL... | judge without COUNT MODEL...".into());
         }
     }
     println!(
@@ -48,8 +52,7 @@ fn score(model: &PictureModel, count: usize) -> Result<(), Box<dyn Error>> {
         let right = read[class * count..][..count].iter().filter(|&&read| read == class).count();
         println!("class {class}: {right} of {count} read as {class}");
     }
-    let right = read.iter().zip(&classes).filter(|&(&read, class)| Some(read) == *class).count();
-    println!("share read as the class asked for: {:.4}", right as f64 / drawn.len() as f64);
+    println!("share read as the class asked for: {:.4}", reader.share(&drawn, &classes, &device));
 
     let training = values(&Pictures::idx(MNIST, Split::Train)?);
     let near = percentile(&nearest(&training, &training, Neighbour::Other, &device), 0.01);
@@ -61,4 +64,17 @@ fn score(model: &PictureModel, count: usize) -> Result<(), Box<dyn Error>> {
         percentile(&distances, 0.5)
     );
     Ok(())
+}
+
+/// How many steps the model's file in a run's folder has behind it: those of the newest checkpoint, with which it was written.
+fn steps_of(model: &Path) -> Result<usize, Box<dyn Error>> {
+    let folder = model.parent().unwrap_or(Path::new("."));
+    let mut newest = None;
+    for file in std::fs::read_dir(folder)? {
+        let name = file?.file_name();
+        let steps =
+            name.to_str().and_then(|name| name.strip_prefix("checkpoint-")?.strip_suffix(".safetensors"));
+        newest = newest.max(steps.and_then(|steps| steps.parse().ok()));
+    }
+    newest.ok_or_else(|| format!("{} has no checkpoint", folder.display()).into())
 }
