@@ -3,7 +3,7 @@
 //! ```text
 //! sample            the sample, in its own float type
 //! solver.0, ...     what the solver remembers
-//! metadata          index, and the solver's numbers: the bits of each f64 in hexadecimal
+//! metadata          run: steps taken, then the solver's numbers as the bits of each f64 in hexadecimal
 //! ```
 //!
 //! Noise is asked for by its place, so a run's key and this file are all that it takes to go on with the same bits. The file appears whole or not at
@@ -69,8 +69,8 @@ fn content(problem: impl ToString) -> PausedError {
 }
 
 const SAMPLE: &str = "sample";
-const INDEX: &str = "index";
-const NUMBERS: &str = "solver_numbers";
+/// One entry holds all: the order of several is not fixed, and the same run shall be the same bytes.
+const RUN: &str = "run";
 
 /// Float types, here and in safetensors.
 const TYPES: [(DType, Dtype); 4] = [
@@ -103,10 +103,10 @@ impl<const D: usize> Paused<D> {
             let view = TensorView::new(*kind, shape.clone(), bytes);
             (name.as_str(), view.expect("as many bytes as the shape asks for"))
         });
-        let numbers: Vec<String> =
-            self.solver.times.iter().map(|number| format!("{:016x}", number.to_bits())).collect();
-        let metadata = [(INDEX.to_owned(), self.index.to_string()), (NUMBERS.to_owned(), numbers.join(" "))];
-        safetensors::serialize(views, Some(metadata.into_iter().collect())).expect("tensors of known types")
+        let numbers = self.solver.times.iter().map(|number| format!("{:016x}", number.to_bits()));
+        let run = std::iter::once(self.index.to_string()).chain(numbers).collect::<Vec<_>>().join(" ");
+        let metadata = [(RUN.to_owned(), run)].into_iter().collect();
+        safetensors::serialize(views, Some(metadata)).expect("tensors of known types")
     }
 
     /// From what [`Paused::to_bytes`] gave.
@@ -117,10 +117,11 @@ impl<const D: usize> Paused<D> {
         let file = SafeTensors::deserialize(bytes).map_err(content)?;
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(content)?;
         let metadata = header.metadata().clone().unwrap_or_default();
-        let field = |name: &str| metadata.get(name).ok_or_else(|| content(format!("it has no `{name}`")));
-        let index = field(INDEX)?.parse().map_err(content)?;
+        let run = metadata.get(RUN).ok_or_else(|| content(format!("it has no `{RUN}`")))?;
+        let mut words = run.split_whitespace();
+        let index = words.next().unwrap_or_default().parse().map_err(content)?;
         let number = |text: &str| u64::from_str_radix(text, 16).map(f64::from_bits).map_err(content);
-        let times = field(NUMBERS)?.split_whitespace().map(number).collect::<Result<_, _>>()?;
+        let times = words.map(number).collect::<Result<_, _>>()?;
         let tensor = |name: &str| {
             let view = file.tensor(name).map_err(content)?;
             let kind = TYPES.into_iter().find(|(_, kind)| *kind == view.dtype());
