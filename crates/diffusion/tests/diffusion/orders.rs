@@ -122,7 +122,10 @@ fn every_solver_of_the_table_has_its_order() {
             if entry.order > 2 && entry.evaluations == 1 && process.alpha(from) == 0.0 {
                 continue;
             }
-            let orders = [(&single, &exact), (&mixture, &fine)]
+            // Heun's rule in 4096 steps is too coarse for order 5, which is held to itself in 1024 (and to scipy elsewhere).
+            let finer = (entry.order == 5)
+                .then(|| integrate(process, &mixture, fixed(entry.config), even(from, to, 1024)));
+            let orders = [(&single, &exact), (&mixture, finer.as_ref().unwrap_or(&fine))]
                 .map(|(data, reference)| order_of(fixed(entry.config), data, &course, reference));
             println!("{:10} {process:?}: Gaussian {:.2}, mixture {:.2}", entry.name, orders[0], orders[1]);
             // An error that changes its sign on the way shows a lower order on one problem; a lower one on both is a fault, and so is a
@@ -183,7 +186,9 @@ fn solvers_reach_clean_data() {
         for entry in SOLVERS.iter().filter(|entry| entry.kind == SolverKind::Deterministic) {
             let (coarse, fine) = (error(fixed(entry.config), 20), error(fixed(entry.config), 100));
             println!("{:10} {process:?}: error {coarse:.1e} at 20 steps, {fine:.1e} at 100", entry.name);
-            assert!(coarse < 0.15 && fine < 0.3 * coarse, "{} on {process:?}: {coarse} {fine}", entry.name);
+            // Of order 5 nothing is left in 20 steps but the estimate at the first rung, in place of the data.
+            let falls = fine < 0.3 * coarse || (entry.order == 5 && coarse < 5e-4);
+            assert!(coarse < 0.15 && falls, "{} on {process:?}: {coarse} {fine}", entry.name);
             // A block of two steps is one step of its rule.
             assert!(
                 entry.order == 1 || entry.name == "dpmpp-2s" || coarse < 0.8 * ddim,
