@@ -1,7 +1,7 @@
 //! Inverse problems by score: what is known is put in at every noise level, the rest is drawn.
 //!
 //! With an orthonormal transform A of the channels and a mask m of what is known of `A x_0`, the known part y is perturbed as the process would and
-//! takes its place after every step,
+//! takes its place after every step, and after every correction within it,
 //!
 //! ```text
 //! A x_s ← m (alpha_s y + sigma_s z) + (1 - m) A x_s,   z ~ N(0, I)
@@ -13,8 +13,11 @@
 //! At the end, with no noise left, the known part is y exactly. The drawn part is approximate, and more steps do not make it exact: its score is that of x_s with a known
 //! part whose noise is fresh at every step. For Gaussian data of two coordinates with correlation 0.8, one of them known to be 1.5, the other's conditional mean is 1.2;
 //! DDPM's steps with replacement draw it with 0.605 in 10 steps, 0.714 in 40 and 0.743 in 200; forty of Langevin's corrections at each of thirty levels with 1.151.
+//! [`PredictorCorrector`](crate::PredictorCorrector) on variance exploding in 40 steps draws it with 0.897, 1.056 and 1.160 for 1, 4 and 16 corrections of
+//! r = 0.3; imposed between whole steps alone, with 0.875, 1.007 and 1.092.
 //!
-//! Source: Song et al. 2021, "Score-based generative modeling through stochastic differential equations", appendix I.2, equation 54; class conditions,
+//! Source: Song et al. 2021, "Score-based generative modeling through stochastic differential equations", appendix I.2, equation 54, and their code's
+//! `controllable_generation.py`; class conditions,
 //! their section 5, are [`ClassifierGuided`](crate::ClassifierGuided).
 
 use std::fmt;
@@ -118,7 +121,7 @@ impl Known<4> {
 /// go to the known part between its halves.
 const PART: usize = (1 << 16) - 1;
 
-/// A run whose known part is imposed after every step: an iterator of [`Step`]s, as [`Sampling`] is.
+/// A run whose known part is imposed after every step and every correction: an iterator of [`Step`]s, as [`Sampling`] is.
 ///
 /// ```
 /// use burn::tensor::{Device, Tensor};

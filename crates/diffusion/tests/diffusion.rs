@@ -4,10 +4,14 @@
 
 #[path = "diffusion/ancestral.rs"]
 mod ancestral;
+#[path = "diffusion/annealing.rs"]
+mod annealing;
 #[path = "diffusion/config.rs"]
 mod config;
 #[path = "diffusion/denoisers.rs"]
 mod denoisers;
+#[path = "diffusion/dopri5.rs"]
+mod dopri5;
 #[path = "diffusion/golden.rs"]
 mod golden;
 #[path = "diffusion/guidance.rs"]
@@ -20,6 +24,10 @@ mod laws;
 mod likelihood;
 #[path = "diffusion/losses.rs"]
 mod losses;
+#[path = "diffusion/moments.rs"]
+mod moments;
+#[path = "diffusion/nonlinear.rs"]
+mod nonlinear;
 #[path = "diffusion/orders.rs"]
 mod orders;
 #[path = "diffusion/predictions.rs"]

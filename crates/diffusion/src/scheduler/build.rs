@@ -8,6 +8,7 @@ use super::flow::{flow_euler, flow_heun};
 use super::integrators::{deis, dpm_multistep, dpm_singlestep, edm_dpm, edm_euler, unipc};
 use super::on_levels::{euler, euler_ancestral, heun, kdpm2, kdpm2_ancestral, lms};
 use super::on_rungs::{ddim, ddpm, lcm, pndm, tcd};
+use super::score_sde::{variance_exploding, variance_preserving};
 use super::{Limit, NoiseAfter, Request, Schedule};
 use crate::blend::scale;
 use crate::{Denoiser, DiffusionError, Estimate, Prediction};
@@ -33,6 +34,8 @@ pub const SCHEDULERS: &[(&str, Reader)] = &[
     ("EDMDPMSolverMultistepScheduler", Reader(edm_dpm)),
     ("FlowMatchEulerDiscreteScheduler", Reader(flow_euler)),
     ("FlowMatchHeunDiscreteScheduler", Reader(flow_heun)),
+    ("ScoreSdeVeScheduler", Reader(variance_exploding)),
+    ("ScoreSdeVpScheduler", Reader(variance_preserving)),
 ];
 
 /// What reads a class.

@@ -15,6 +15,7 @@
 //! | `DPMSolverSinglestepScheduler` | [`SingleStep`](crate::SingleStep) | noise levels |
 //! | `UniPCMultistepScheduler` | [`UniPc`](crate::UniPc) | noise levels |
 //! | `LCMScheduler`, `TCDScheduler` | [`Consistency`](crate::Consistency), [`Trajectory`](crate::Trajectory) | rungs |
+//! | `ScoreSdeVeScheduler`, `ScoreSdeVpScheduler` | [`PredictorCorrector`](crate::PredictorCorrector) | even in t |
 //!
 //! Half of these classes keep samples as `x / alpha` (k-diffusion's variables), half as x: [`Schedule::scaling`] says which, for whoever has to
 //! exchange samples with them. The arithmetic here is in x throughout.
@@ -28,6 +29,7 @@ mod levels;
 mod named;
 mod on_levels;
 mod on_rungs;
+mod score_sde;
 
 use crate::{Denoiser, DiffusionError, Dynamic, Prediction, Process, Sampler};
 
@@ -129,6 +131,7 @@ impl Schedule {
     pub fn starting_std(&self) -> f64 {
         let law = self.process.law(self.sampler.steps()[0][0]);
         match (self.scaling, self.prediction) {
+            (Scaling::Sample, Prediction::Score) => law.sigma,
             (Scaling::NoiseRatio, _) if self.spacing != Some(fields::Spacing::Leading) => law.sigma,
             (Scaling::NoiseRatio, _) | (Scaling::Sample, Prediction::Edm { .. }) => {
                 law.alpha.hypot(law.sigma)

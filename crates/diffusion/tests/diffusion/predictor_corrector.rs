@@ -3,14 +3,20 @@
 use burn::tensor::Device;
 use kiln_backend::noise::NoiseKey;
 use kiln_diffusion::{
-    Finish, GaussianMixture, Predictor, PredictorCorrector, Process, RectifiedFlow, Sampler, SolverConfig,
-    VariancePreserving, grid, keyed_noise,
+    Corrector, Finish, GaussianMixture, Predictor, PredictorCorrector, Process, RectifiedFlow, Sampler,
+    SolverConfig, VariancePreserving, grid, keyed_noise,
 };
 
 use crate::{double, doubles, floats};
 
 fn rule(predictor: Predictor, corrections: usize) -> SolverConfig {
-    SolverConfig::PredictorCorrector(PredictorCorrector { predictor, corrections, signal_to_noise: 0.16 })
+    let corrector = Corrector::Langevin;
+    SolverConfig::PredictorCorrector(PredictorCorrector {
+        predictor,
+        corrector,
+        corrections,
+        signal_to_noise: 0.16,
+    })
 }
 
 /// For Gaussian data each step is affine in x and in its own draw, so a run's mean and variance come of n + 2 runs: one without noise, one
