@@ -15,6 +15,8 @@ import shutil
 import diffusers
 import torch
 from _cases import CASES, reference
+from diffusers.schedulers import ScoreSdeVeScheduler
+from diffusers.schedulers.deprecated import ScoreSdeVpScheduler
 
 STABLE = dict(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
 V = dict(prediction_type="v_prediction")
@@ -106,6 +108,14 @@ RUNS = {
     "flow_heun": ("FlowMatchHeunDiscrete", dict(shift=3.0), 5, {}),
 }
 
+# Of the score equations: name: (class, config, steps).
+SCORE_RUNS = {
+    "score_ve": ("ScoreSdeVe", dict(sigma_max=50.0), 6),
+    "score_ve_two_corrections": ("ScoreSdeVe", dict(correct_steps=2, snr=0.17, sigma_min=0.02, sampling_eps=1e-3), 4),
+    "score_vp": ("ScoreSdeVp", dict(), 8),
+    "score_vp_short": ("ScoreSdeVp", dict(beta_min=0.2, beta_max=12.0, sampling_eps=0.01, num_train_timesteps=1000), 5),
+}
+
 
 def run(kind, config, steps, arguments):
     """One run of a scheduler over a made-up network's outputs."""
@@ -163,9 +173,62 @@ def run(kind, config, steps, arguments):
     return scheduler, inputs, found, request
 
 
+def run_score(kind, config, steps):
+    """One run of a score equation, as diffusers' pipelines take it: corrections before each step, and the mean of the last one."""
+    generator = torch.Generator().manual_seed(7)
+    randn = lambda *shape: torch.randn(shape, generator=generator)
+    scheduler = (ScoreSdeVeScheduler if kind == "ScoreSdeVe" else ScoreSdeVpScheduler)(**config)
+    drawn = []
+
+    def record(shape, **_):
+        drawn.append(randn(*shape))
+        return drawn[-1]
+
+    importlib.import_module(type(scheduler).__module__).randn_tensor = record
+    exploding = kind == "ScoreSdeVe"
+    scheduler.set_timesteps(steps)
+    sample = randn(1, 2, 4, 4)
+    if exploding:
+        scheduler.set_sigmas(steps)
+        sample = sample * scheduler.init_noise_sigma
+    start, outputs, given, previous, told = sample, [], [], [], []
+
+    def ask(sample, level):
+        # A score is about as large as the noise over its level.
+        outputs.append((randn(1, 2, 4, 4) * 0.7 + 0.1) / (level if exploding else 1.0))
+        given.append(sample)
+        told.append(level if exploding else level * (scheduler.config.num_train_timesteps - 1))
+        return outputs[-1]
+
+    for i, t in enumerate(scheduler.timesteps):
+        if exploding:
+            for _ in range(scheduler.config.correct_steps):
+                sample = scheduler.step_correct(ask(sample, scheduler.sigmas[i]), sample).prev_sample
+                previous.append(sample)
+            stepped = scheduler.step_pred(ask(sample, scheduler.sigmas[i]), t, sample)
+            sample, mean = stepped.prev_sample, stepped.prev_sample_mean
+        else:
+            sample, mean = scheduler.step_pred(ask(sample, t), sample, t)
+        previous.append(sample)
+    previous[-1] = mean
+    inputs = {
+        "sample": start,
+        "model_outputs": torch.stack(outputs),
+        "noises": torch.stack(drawn),
+        "num_inference_steps": torch.tensor([steps]),
+    }
+    found = {
+        "prev_samples": torch.stack(previous),
+        "scaled_samples": torch.stack(given),
+        "timesteps": torch.stack(told).float(),
+    }
+    return scheduler, inputs, found, {}
+
+
 def main():
-    for name, (kind, config, steps, arguments) in RUNS.items():
-        scheduler, inputs, found, request = run(kind, config, steps, arguments)
+    runs = {name: run(*options) for name, options in RUNS.items()}
+    runs |= {name: run_score(*options) for name, options in SCORE_RUNS.items()}
+    for name, (scheduler, inputs, found, request) in runs.items():
         folder = CASES / f"scheduler_{name}"
         shutil.rmtree(folder, ignore_errors=True)
         scheduler.save_config(folder / "checkpoint")
