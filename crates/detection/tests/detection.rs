@@ -6,5 +6,11 @@ mod assignment;
 mod coco;
 #[path = "detection/detr.rs"]
 mod detr;
+#[path = "detection/facebook.rs"]
+mod facebook;
+#[path = "detection/learning.rs"]
+mod learning;
+#[path = "detection/processor.rs"]
+mod processor;
 #[path = "detection/score.rs"]
 mod score;
