@@ -184,10 +184,10 @@ impl<const D: usize> Iterator for Conditioned<'_, D> {
             known.impose(x, &process.law(t), noise)
         })?;
         let noise = self.noise.draw(Draw { step: index, part: PART });
-        // A last step from t to t takes the noise away without moving in time.
-        let law = match step.s < step.t {
-            true => self.process.law(step.s),
-            false => Law { alpha: 1.0, sigma: 0.0, alpha_dot: 0.0, sigma_dot: 0.0 },
+        // The step that takes the last noise away does not move in time.
+        let law = match self.sampling.denoises(index) {
+            false => self.process.law(step.s),
+            true => Law { alpha: 1.0, sigma: 0.0, alpha_dot: 0.0, sigma_dot: 0.0 },
         };
         let sample = self.known.impose(step.sample, &law, noise);
         self.sampling.replace(sample.clone());

@@ -234,6 +234,11 @@ impl<const D: usize> Sampling<'_, D> {
         self.steps.len() + usize::from(self.denoise_last)
     }
 
+    /// Whether this step takes away the noise that the grid's end leaves.
+    pub(crate) const fn denoises(&self, index: usize) -> bool {
+        index >= self.steps.len()
+    }
+
     /// Steps taken so far.
     pub(crate) const fn taken(&self) -> usize {
         self.index
