@@ -247,11 +247,12 @@ fn finished(folder: &Path, steps: usize) -> Option<Vec<Point>> {
 }
 
 fn draw(path: &str, curves: &[(&str, Vec<Point>)]) -> Result<(), Box<dyn Error>> {
+    type Axis = fn(&Point) -> f64;
     let colours = [RED, BLUE, RGBColor(0, 130, 60), RGBColor(230, 130, 0), RGBColor(130, 0, 160)];
     let area = SVGBackend::new(path, (960, 400)).into_drawing_area();
     area.fill(&WHITE)?;
     let panels = area.split_evenly((1, 2));
-    let sides: [(&str, fn(&Point) -> f64); 2] =
+    let sides: [(&str, Axis); 2] =
         [("steps", |point| point.step as f64), ("seconds of a core", |point| point.seconds)];
     for (panel, (side, of)) in panels.iter().zip(sides) {
         let all = || curves.iter().flat_map(|(_, curve)| curve);

@@ -179,9 +179,10 @@ fn slope(points: &[(f64, f64)]) -> f64 {
 
 /// Measures heads of 32, 64 and 128 channels, and prints the constants of `recommend` with what they miss.
 fn fit(arguments: &Arguments) -> Outcome<()> {
+    /// What a kind's cost is a multiple of: softmax heads n^2 (A d + B), linear heads n d (C d + D).
+    type Cost = fn(f64, f64) -> f64;
     let dims = [32_usize, 64, 128];
-    // What a kind's cost is a multiple of: softmax heads n^2 (A d + B), linear heads n d (C d + D).
-    let shapes: [(usize, fn(f64, f64) -> f64); 2] = [(4096, |n, _| n * n), (16_384, |n, d| n * d)];
+    let shapes: [(usize, Cost); 2] = [(4096, |n, _| n * n), (16_384, |n, d| n * d)];
     for ((kind, names), (n, multiple)) in KINDS.iter().zip([["A", "B"], ["C", "D"]]).zip(shapes) {
         let mut points = Vec::new();
         for dim in dims {

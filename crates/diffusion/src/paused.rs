@@ -64,6 +64,7 @@ pub enum PausedError {
     Content(String),
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "as `map_err` gives it")]
 fn content(problem: impl ToString) -> PausedError {
     PausedError::Content(problem.to_string())
 }

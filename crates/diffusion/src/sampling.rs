@@ -116,7 +116,7 @@ impl Sampler {
     /// If no step would be left.
     pub fn skipping(&self, count: usize) -> Result<Self, DiffusionError> {
         let steps = self.steps.get(count..).unwrap_or_default().to_vec();
-        Ok(Self { finish: self.finish, ..Self::with_jumps(self.solver.clone(), steps)? })
+        Ok(Self { finish: self.finish, ..Self::with_jumps(self.solver, steps)? })
     }
 
     /// The steps, each from t to s.

@@ -27,7 +27,7 @@ pub struct Embeddings {
 impl Embeddings {
     /// Each row `count` times in a row.
     fn repeated(self, count: usize) -> Self {
-        fn repeat<const D: usize>(x: Tensor<D>, count: usize) -> Tensor<D> {
+        fn repeat<const D: usize>(x: &Tensor<D>, count: usize) -> Tensor<D> {
             let rows = x.dims()[0];
             let each = (0..rows).flat_map(|i| std::iter::repeat_n(x.clone().narrow(0, i, 1), count));
             Tensor::cat(each.collect(), 0)
@@ -35,7 +35,7 @@ impl Embeddings {
         if count == 1 {
             return self;
         }
-        Self { states: repeat(self.states, count), pooled: self.pooled.map(|pooled| repeat(pooled, count)) }
+        Self { states: repeat(&self.states, count), pooled: self.pooled.map(|pooled| repeat(&pooled, count)) }
     }
 
     /// The rows of both, `self`'s first.

@@ -47,6 +47,7 @@ pub struct Request {
 
 /// What pictures show.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "one in a request")]
 pub enum Prompts {
     /// In words.
     Text {
@@ -66,6 +67,7 @@ pub enum Prompts {
 
 /// What a run sets out from.
 #[derive(Clone, Debug, Default)]
+#[allow(clippy::large_enum_variant, reason = "one in a request")]
 pub enum Start {
     /// Noise.
     #[default]

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use burn::tensor::{DType, Device, Tensor};
+use kiln_blocks::config::SampleSize;
 use kiln_checkpoint::{Contents, StoredPipeline};
 use kiln_denoisers::{UNet2D, UNet2DConfig};
 use kiln_diffusion::{Request as ScheduleRequest, Schedule};
@@ -84,7 +85,7 @@ impl Unconditional {
     /// Height and width of its pictures, if its config says.
     #[must_use]
     pub fn size(&self) -> Option<[usize; 2]> {
-        self.config.sample_size.map(|size| size.sides())
+        self.config.sample_size.map(SampleSize::sides)
     }
 
     /// Draws `request.pictures` pictures in as many steps as the request says; its prompt and guidance mean nothing here.

@@ -23,6 +23,7 @@ pub struct LanguageModelState {
 }
 
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "a model's layers are of one kind")]
 enum LayerState {
     Softmax(KeyValueCache),
     Linear(LinearState),

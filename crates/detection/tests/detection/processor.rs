@@ -9,7 +9,7 @@ use kiln_picture::Picture;
 fn pictures_are_made_ready_as_transformers_does() {
     let golden = format!("{}/tests/detection/golden/processor", env!("CARGO_MANIFEST_DIR"));
     let expected = Checkpoint::open(format!("{golden}/processor.safetensors")).unwrap();
-    let (_, device) = devices().into_iter().next().expect("a backend");
+    let (_, device) = devices().next().expect("a backend");
     for (kind, size) in [
         ("usual", r#"{"size": {"shortest_edge": 32, "longest_edge": 53}}"#),
         ("exact", r#"{"size": {"height": 24, "width": 40}}"#),

@@ -6,9 +6,10 @@ use anyhow::{Context, Result};
 use burn::tensor::Tensor;
 use indicatif::{ProgressBar, ProgressStyle};
 use kiln::checkpoint::StoredDType;
+use kiln::diffusion::SolverConfig;
 use kiln::picture::grid;
 use kiln::training::{BoxError, Observer, StepReport};
-use kiln::{DrawOptions, Drawing, ModelCard, PictureModel};
+use kiln::{DrawOptions, Drawing, ModelCard, NetworkConfig, PictureModel};
 
 use super::MODEL_FILE;
 
@@ -108,7 +109,10 @@ impl<M: Drawing> Observer<M> for Report {
         let classes = self.card.classes.len();
         let (rows, columns) = if classes == 0 { (4, 4) } else { (2, classes.min(16)) };
         let wanted: Vec<_> = (0..rows * columns).map(|i| (classes > 0).then(|| i % columns)).collect();
-        let pictures = self.model(averaged)?.draw(&wanted, &DrawOptions::default(), |_| Ok(()))?;
+        // A glance: Langevin's dynamics would ask a score network a hundred times at each level.
+        let glance = matches!(self.card.network, NetworkConfig::Ncsn(_)).then(SolverConfig::dpmpp_2m);
+        let options = DrawOptions { solver: glance, ..DrawOptions::default() };
+        let pictures = self.model(averaged)?.draw(&wanted, &options, |_| Ok(()))?;
         let path = self.folder.join("samples").join(format!("step-{step:08}.png"));
         grid(&pictures, columns, 2)?.write_png(path)?;
         Ok(())

@@ -190,8 +190,6 @@ fn score_networks_are_learnt_by_denoising_and_by_slices() {
         succeeds(dir.path(), &["generate", "--model", out, "--count", "1", "--steps", "2"]);
         fails(dir.path(), &["generate", "--model", out, "--class", "1"], "has no classes");
     }
-    let told = succeeds(dir.path(), &["info", "first"]);
-    assert!(told.contains("ncsn") || told.contains("picture model"), "{told}");
     fails(
         dir.path(),
         &[&head[..], &["--model", "ncsn", "--process", "flow", "--out", "no"]].concat(),
