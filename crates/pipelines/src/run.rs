@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::ops::ControlFlow;
 
 use burn::tensor::Tensor;
-use kiln_diffusion::{Finish, Law, NoiseSource, Scaling, Schedule};
+use kiln_diffusion::{Law, NoiseSource, Scaling, Schedule};
 
 use crate::PipelineError;
 use crate::scheduler::finite;
@@ -71,8 +71,7 @@ impl<N: NoiseSource<4>> Run<'_, N> {
             network(input, told, Call { index, calls })
         });
         let process = &*schedule.process;
-        let sampler = schedule.sampler.clone().with_finish(Finish::AtGridEnd);
-        let mut sampling = sampler.start(process, &denoiser, start, noise)?;
+        let mut sampling = schedule.sampler.start(process, &denoiser, start, noise)?;
         let steps = sampling.total();
         let mut shown = sampling.sample().clone();
         while let Some(step) = sampling.next() {
@@ -121,7 +120,6 @@ fn calls(schedule: &Schedule, like: &Tensor<4>) -> Result<usize, PipelineError> 
     });
     let nothing = Tensor::zeros([1, 1, 1, 1], (&like.device(), like.dtype()));
     let noise = |_| nothing.clone();
-    let sampler = schedule.sampler.clone().with_finish(Finish::AtGridEnd);
-    let _ = sampler.start(&*schedule.process, &denoiser, nothing.clone(), noise)?.finish();
+    let _ = schedule.sampler.start(&*schedule.process, &denoiser, nothing.clone(), noise)?.finish();
     Ok(asked.get())
 }

@@ -1,4 +1,4 @@
-//! Pictures of no prompt: a U-Net's pipelines, from DDPM to score-based models.
+//! Pictures of no prompt: a U-Net's pipelines.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ use crate::scheduler::{self, finite};
 use crate::{Drawn, PipelineError, Request};
 
 /// The classes whose checkpoints are opened.
-pub const UNCONDITIONAL: &[&str] = &["DDPMPipeline", "DDIMPipeline", "PNDMPipeline", "ScoreSdeVePipeline"];
+pub const UNCONDITIONAL: &[&str] = &["DDPMPipeline", "DDIMPipeline", "PNDMPipeline"];
 
 /// A U-Net that draws pictures of what it was trained on.
 #[derive(Debug)]
@@ -23,17 +23,7 @@ pub struct Unconditional {
     unet: Part<UNet2D>,
     config: UNet2DConfig,
     scheduler: String,
-    range: Range,
     device: Device,
-}
-
-/// The range of pictures' values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Range {
-    /// -1..1.
-    Centred,
-    /// 0..1.
-    Positive,
 }
 
 impl Unconditional {
@@ -66,8 +56,7 @@ impl Unconditional {
             let reason = "asks for a class, and pipelines of this kind tell none";
             return Err(PipelineError::request("the U-Net", reason));
         }
-        let range = if pipeline.class == "ScoreSdeVePipeline" { Range::Positive } else { Range::Centred };
-        Ok(Self { unet, config, scheduler: scheduler::config(&pipeline)?, range, device: device.clone() })
+        Ok(Self { unet, config, scheduler: scheduler::config(&pipeline)?, device: device.clone() })
     }
 
     /// With another scheduler: the text of a `scheduler_config.json`.
@@ -128,10 +117,7 @@ impl Unconditional {
         let run = Run { schedule: &schedule, start, noise: randn.steps(shape), kept: None };
         let latents = run.finish(network, observe)?;
         finite(&latents, "the U-Net", None)?;
-        let x = match self.range {
-            Range::Centred => latents.clone() * 0.5 + 0.5,
-            Range::Positive => latents.clone(),
-        };
+        let x = latents.clone() * 0.5 + 0.5;
         Ok(Drawn { pictures: x.clamp(0.0, 1.0), latents, embeddings: None })
     }
 }

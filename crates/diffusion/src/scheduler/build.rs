@@ -11,7 +11,7 @@ use super::on_rungs::{ddim, ddpm, lcm, pndm, tcd};
 use super::score_sde::{variance_exploding, variance_preserving};
 use super::{Limit, NoiseAfter, Request, Schedule};
 use crate::blend::scale;
-use crate::{Denoiser, DiffusionError, Estimate, Prediction};
+use crate::{Denoiser, DiffusionError, Estimate, Finish, Prediction};
 
 /// The classes that are read, each with what reads it.
 pub const SCHEDULERS: &[(&str, Reader)] = &[
@@ -56,7 +56,10 @@ pub(super) fn read(text: &str, request: &Request) -> Result<Schedule> {
         });
     };
     let schedule = (reader.0)(&fields, request)?;
-    Ok(Schedule { spacing: fields.timestep_spacing, ..schedule })
+    // diffusers ends where the grid does; a score equation's last step leaves out its noise.
+    let finish = if schedule.prediction == Prediction::Score { Finish::Denoise } else { Finish::AtGridEnd };
+    let sampler = schedule.sampler.with_finish(finish);
+    Ok(Schedule { spacing: fields.timestep_spacing, sampler, ..schedule })
 }
 
 /// A network as a schedule sees it.

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 
 use anyhow::{Result, bail};
 use burn::tensor::{Tensor, TensorData};
-use kiln::diffusion::{Denoiser, Draw, Finish, Law, Prediction, Process, Request, Scaling, Schedule};
+use kiln::diffusion::{Denoiser, Draw, Law, Prediction, Process, Request, Scaling, Schedule};
 
 use super::call::Call;
 use super::compare::Outputs;
@@ -57,9 +57,7 @@ pub fn run(config: &str, call: &Call<'_>) -> Result<Outputs> {
     let first = process.law(t);
     let start = if schedule.scaling == Scaling::NoiseRatio { start * first.alpha } else { start };
     let last = schedule.sampler.steps()[schedule.sampler.steps().len() - 1][1];
-    // A score equation's run ends with the mean of its last step; others where their grid does.
-    let finish = if schedule.prediction == Prediction::Score { Finish::Denoise } else { Finish::AtGridEnd };
-    let end = schedule.sampler.clone().with_finish(finish).start(process, &denoiser, start, noise)?.finish();
+    let end = schedule.sampler.start(process, &denoiser, start, noise)?.finish();
 
     let asked = asked.take();
     if asked.len() != recorded.len() {
