@@ -1,8 +1,10 @@
 //! ControlNets for Burn, for Stable Diffusion's U-Nets and for SD3.
 //!
 //! - [`controlnet`]: diffusers' `ControlNetModel`, for the U-Nets of Stable Diffusion 1, 2 and XL.
+//! - [`annotators`]: edges and skeletons, the pictures that control networks are shown.
 //! - [`sd3`]: diffusers' `SD3ControlNetModel`, for Stable Diffusion 3 and 3.5.
 
+pub mod annotators;
 pub mod controlnet;
 pub mod sd3;
 

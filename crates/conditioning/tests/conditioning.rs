@@ -1,5 +1,7 @@
 //! The crate's integration tests, in one binary.
 
+#[path = "conditioning/annotators.rs"]
+mod annotators;
 #[path = "conditioning/controlnet.rs"]
 mod controlnet;
 #[path = "conditioning/sd3.rs"]
