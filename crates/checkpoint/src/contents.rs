@@ -1,11 +1,14 @@
 //! What a path holds: one network, or a pipeline of several, wherever and in whatever layout they are stored.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 
-use crate::{Arrangement, Checkpoint, CheckpointError, Pretrained, View, config, folder, layout, parameters};
+use crate::{
+    Adapter, Arrangement, Checkpoint, CheckpointError, Pretrained, View, config, folder, layout, lora,
+    parameters,
+};
 
 /// One network: its `config.json` and its weights, under the names of diffusers or transformers.
 #[derive(Clone, Debug)]
@@ -123,8 +126,51 @@ impl StoredModel {
     ///
     /// [`CheckpointError::Config`], and those of [`Checkpoint::load_into`].
     pub fn load<M: Pretrained>(&self, device: &Device) -> Result<M, CheckpointError> {
+        self.load_with(&[], device)
+    }
+
+    /// As [`load`](Self::load), with what each LoRA's [`Adapter`] adds, times its weight.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load).
+    pub fn load_with<M: Pretrained>(
+        &self,
+        adapters: &[(&Adapter, f64)],
+        device: &Device,
+    ) -> Result<M, CheckpointError> {
         let module = M::from_config(&self.config, device).map_err(|source| self.config_error(source))?;
-        let wanted = parameters(&module);
+        let weights = self.weights_of(&module)?;
+        let wanted = |name: &str| weights.info(name).is_some() || !M::computes(name);
+        let loaded = weights.load_sums_into(module, wanted, &lora::sums(adapters))?;
+        let is_known = |name: &str| is_known_surplus(name) || M::ignores(name);
+        for tensor in loaded.surplus.iter().filter(|name| !is_known(name)) {
+            tracing::warn!("{}: tensor `{tensor}` is not part of the network", self.label());
+        }
+        Ok(loaded.module)
+    }
+
+    /// A network that was loaded from here, with other weights of its adapters: the parameters that `changed` add to are read again, and get
+    /// what `adapters` add now; all others stay. Without adapters they are the stored ones to the bit.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load).
+    pub fn adapt<M: Pretrained>(
+        &self,
+        module: M,
+        changed: &[&Adapter],
+        adapters: &[(&Adapter, f64)],
+    ) -> Result<M, CheckpointError> {
+        let names: BTreeSet<&str> = changed.iter().flat_map(|adapter| adapter.parameters()).collect();
+        let weights = self.weights_of(&module)?;
+        let wanted = |name: &str| names.contains(name);
+        Ok(weights.load_sums_into(module, wanted, &lora::sums(adapters))?.module)
+    }
+
+    /// The weights under the names of today.
+    fn weights_of<M: Pretrained>(&self, module: &M) -> Result<Checkpoint, CheckpointError> {
+        let wanted = parameters(module);
         let is_matrix = |name: &str| wanted.iter().any(|known| known.name == name && known.shape.len() == 2);
         let renamed = self.weights.tensors().map(|(name, info)| {
             // A file may hold a tensor under its old name and its new one: then the new one counts.
@@ -138,12 +184,7 @@ impl StoredModel {
             }
             view
         });
-        let loaded = self.weights.view(renamed.collect())?.load_into_but(module, M::computes)?;
-        let is_known = |name: &str| is_known_surplus(name) || M::ignores(name);
-        for tensor in loaded.surplus.iter().filter(|name| !is_known(name)) {
-            tracing::warn!("{}: tensor `{tensor}` is not part of the network", self.label());
-        }
-        Ok(loaded.module)
+        self.weights.view(renamed.collect())
     }
 
     fn config_error(&self, source: crate::ConfigError) -> CheckpointError {

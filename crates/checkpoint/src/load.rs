@@ -1,15 +1,19 @@
 //! From a file into a module.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::store::burn_pack::{Error as PackError, Tensor as PackTensor};
 use burn::store::{Applier, ApplyError, BurnToPyTorchAdapter, ModuleAdapter, ModuleContext, bridge};
-use burn::tensor::{Bool, BoolStore, DType, Element, Int, Shape, Tensor, TensorData, bf16, f16};
+use burn::tensor::{Bool, BoolStore, DType, Device, Element, Int, Shape, Tensor, TensorData, bf16, f16};
 
 use crate::entry::Orientation;
+use crate::lora::{self, Delta};
 use crate::{Checkpoint, CheckpointError};
+
+/// What is added to parameters, each with its weight.
+type Sums = BTreeMap<String, Vec<(Arc<Delta>, f64)>>;
 
 /// A module with its parameters from a file.
 #[derive(Clone, Debug)]
@@ -66,16 +70,29 @@ impl Checkpoint {
         module: M,
         computed: impl Fn(&str) -> bool,
     ) -> Result<Loaded<M>, CheckpointError> {
+        let wanted = |name: &str| self.info(name).is_some() || !computed(name);
+        self.load_sums_into(module, wanted, &BTreeMap::new())
+    }
+
+    /// Give the `wanted` parameters of `module` their value from the file, each with what is to be added to it.
+    pub(crate) fn load_sums_into<M: Module>(
+        &self,
+        module: M,
+        wanted: impl Fn(&str) -> bool,
+        sums: &Sums,
+    ) -> Result<Loaded<M>, CheckpointError> {
+        let is_wanted = wanted;
         let mut wanted = parameters(&module);
-        wanted.retain(|parameter| self.info(&parameter.name).is_some() || !computed(&parameter.name));
+        wanted.retain(|parameter| is_wanted(&parameter.name));
         self.check(&wanted)?;
         let Some(device) = module.devices().into_iter().next() else {
             // No parameters at all.
             return Ok(Loaded { module, surplus: self.surplus(&wanted) });
         };
-        let float = device.settings().float_dtype.into();
-        let tensors =
-            wanted.iter().map(|parameter| self.parameter(parameter, float)).collect::<Result<_, _>>()?;
+        let tensors = wanted
+            .iter()
+            .map(|parameter| self.parameter(parameter, &device, sums))
+            .collect::<Result<_, _>>()?;
         // Each tensor comes with the name and the layout that the module has, so that no adapter copies it once more.
         let mut applier = Applier::new(tensors, None, None, true);
         let module = module.map(&mut applier);
@@ -143,8 +160,15 @@ impl Checkpoint {
     }
 
     /// The value of a parameter, read when its turn comes, with a warning if it is not finite.
-    fn parameter(&self, parameter: &Parameter, float: DType) -> Result<PackTensor, CheckpointError> {
+    fn parameter(
+        &self,
+        parameter: &Parameter,
+        device: &Device,
+        sums: &Sums,
+    ) -> Result<PackTensor, CheckpointError> {
         let (name, orientation) = (parameter.name.clone(), parameter.orientation);
+        let (deltas, device) = (sums.get(&name).cloned().unwrap_or_default(), device.clone());
+        let float = DType::from(device.settings().float_dtype);
         let entry = Arc::clone(self.entry(&name)?);
         let stored = entry.burn_dtype(&name)?;
         let dtype = if stored.is_float() { float } else { stored };
@@ -153,9 +177,11 @@ impl Checkpoint {
             shape = shape.iter().rev().copied().collect::<Vec<_>>().into();
         }
         Ok(bridge::deferred(parameter.path.clone(), dtype, shape, None, move || {
-            let data = entry
-                .read_as(&name, dtype, orientation)
-                .map_err(|error| PackError::IoError(error.to_string()))?;
+            let read = match deltas[..] {
+                [] => entry.read_as(&name, dtype, orientation),
+                _ => lora::added(&entry, &name, &deltas, (dtype, orientation), &device),
+            };
+            let data = read.map_err(|error| PackError::IoError(error.to_string()))?;
             if !is_finite(&data) {
                 let (file, dtype) = (entry.file(), dtype.name());
                 tracing::warn!("{file}: tensor `{name}` holds values that are not finite as {dtype}");

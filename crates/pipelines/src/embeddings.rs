@@ -8,10 +8,11 @@
 //! ```
 
 use burn::tensor::{DType, Device, Tensor};
-use kiln_checkpoint::{StoredPipeline, config};
+use kiln_checkpoint::{LoraPart, StoredPipeline, config};
 use kiln_text::{ClipPad, ClipText, ClipTextConfig, Length, T5Config, T5Encoder, Tokenizer, Tokens};
 use serde::Deserialize;
 
+use crate::lora::{Adaptable, Networks};
 use crate::part::Part;
 use crate::{Memory, PipelineError, Prompts, Request};
 
@@ -241,6 +242,26 @@ impl ThreeEncoders {
         if let Some(t5) = &self.t5 {
             t5.encoder.done(memory);
         }
+    }
+}
+
+impl ClipPrompts {
+    pub(crate) fn network(&mut self) -> &mut dyn Adaptable {
+        &mut self.encoder
+    }
+}
+
+impl ThreeEncoders {
+    /// The encoders by what LoRAs call them.
+    pub(crate) fn networks(&mut self) -> Networks<'_> {
+        let mut networks = vec![
+            (LoraPart::TextEncoder, self.clip_l.network()),
+            (LoraPart::TextEncoder2, self.clip_g.network()),
+        ];
+        if let Some(t5) = &mut self.t5 {
+            networks.push((LoraPart::TextEncoder3, &mut t5.encoder));
+        }
+        networks
     }
 }
 

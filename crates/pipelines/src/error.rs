@@ -1,6 +1,6 @@
 //! What can go wrong between a prompt and a picture.
 
-use kiln_checkpoint::{CheckpointError, ConfigError};
+use kiln_checkpoint::{CheckpointError, ConfigError, LoraError};
 use kiln_denoisers::sd3::LatentSizeError;
 use kiln_diffusion::DiffusionError;
 use kiln_picture::PictureError;
@@ -13,6 +13,9 @@ pub enum PipelineError {
     /// A file of the pipeline can't be read, or is not what it says.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// A LoRA can't be used, or does not go with the pipeline's networks.
+    #[error(transparent)]
+    Lora(LoraError),
     /// A config makes no network.
     #[error(transparent)]
     Config(#[from] ConfigError),

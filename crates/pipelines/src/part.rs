@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 use burn::tensor::Device;
-use kiln_checkpoint::{CheckpointError, Pretrained, StoredModel, StoredPipeline};
+use kiln_checkpoint::{Adapter, CheckpointError, Pretrained, StoredModel, StoredPipeline};
 
 use crate::PipelineError;
 
@@ -23,14 +23,43 @@ pub(crate) struct Part<M> {
     stored: StoredModel,
     device: Device,
     loaded: RefCell<Option<M>>,
+    /// What LoRAs add, each with its weight.
+    pub(crate) adapters: Vec<(Adapter, f64)>,
 }
 
 impl<M: Pretrained + Clone> Part<M> {
     /// Checks the config; no tensor is read yet.
     pub(crate) fn new(stored: StoredModel, device: &Device) -> Result<Self, PipelineError> {
-        M::from_config(&stored.config, device)
-            .map_err(|source| CheckpointError::Config { file: stored.origin.clone(), source })?;
-        Ok(Self { stored, device: device.clone(), loaded: RefCell::new(None) })
+        let new = Self { stored, device: device.clone(), loaded: RefCell::new(None), adapters: Vec::new() };
+        new.outline()?;
+        Ok(new)
+    }
+
+    /// The network without its weights.
+    pub(crate) fn outline(&self) -> Result<M, PipelineError> {
+        let stored = &self.stored;
+        Ok(M::from_config(&stored.config, &self.device)
+            .map_err(|source| CheckpointError::Config { file: stored.origin.clone(), source })?)
+    }
+
+    /// Weighs the adapters anew. Of a network that is loaded, what they add to is read again; if that fails, the network goes, and the next
+    /// that asks for it is told why.
+    pub(crate) fn set_weights(&mut self, weights: &[f64]) -> Result<(), PipelineError> {
+        let before: Vec<f64> = self.adapters.iter().map(|(_, weight)| *weight).collect();
+        for ((_, weight), new) in self.adapters.iter_mut().zip(weights) {
+            *weight = *new;
+        }
+        let Some(loaded) = self.loaded.take() else { return Ok(()) };
+        let each = self.adapters.iter().zip(before);
+        let changed: Vec<&Adapter> =
+            each.filter(|((_, weight), before)| weight != before).map(|((adapter, _), _)| adapter).collect();
+        let adapted = self.stored.adapt(loaded, &changed, &self.adapted())?;
+        self.loaded.replace(Some(adapted));
+        Ok(())
+    }
+
+    fn adapted(&self) -> Vec<(&Adapter, f64)> {
+        self.adapters.iter().map(|(adapter, weight)| (adapter, *weight)).collect()
     }
 
     /// The part of this name.
@@ -61,7 +90,7 @@ impl<M: Pretrained + Clone> Part<M> {
             return Ok(loaded.clone());
         }
         let _span = tracing::info_span!("load", file = self.stored.label()).entered();
-        let loaded: M = self.stored.load(&self.device)?;
+        let loaded: M = self.stored.load_with(&self.adapted(), &self.device)?;
         self.loaded.replace(Some(loaded.clone()));
         Ok(loaded)
     }

@@ -6,7 +6,7 @@ use burn::tensor::{DType, Device, Tensor};
 use kiln_blocks::config::SampleSize;
 use kiln_blocks::embedding::SineOrder;
 use kiln_blocks::{Sinusoidal, SinusoidalConfig};
-use kiln_checkpoint::{Contents, StoredModel, StoredPipeline};
+use kiln_checkpoint::{Contents, Lora, LoraPart, StoredModel, StoredPipeline};
 use kiln_denoisers::unet2d_condition::Conditions;
 use kiln_denoisers::{UNet2DCondition, UNet2DConditionConfig};
 use kiln_diffusion::{Request as ScheduleRequest, Schedule};
@@ -14,6 +14,7 @@ use kiln_diffusion::{Request as ScheduleRequest, Schedule};
 use crate::control::ControlNets;
 use crate::embeddings::{self, ClipPrompts, States, Widths};
 use crate::latents::Latents;
+use crate::lora::{Loras, Networks};
 use crate::noise::Randn;
 use crate::part::Part;
 use crate::run::{Observer, Run};
@@ -38,6 +39,7 @@ pub struct StableDiffusion {
     unet: Part<UNet2DCondition>,
     config: UNet2DConditionConfig,
     controls: ControlNets,
+    loras: Loras,
     latents: Latents,
     scheduler: String,
     device: Device,
@@ -71,6 +73,7 @@ impl StableDiffusion {
             unet,
             config,
             controls: ControlNets::default(),
+            loras: Loras::default(),
             device: device.clone(),
         };
         networks.into_iter().try_fold(new, Self::with_control)
@@ -83,6 +86,38 @@ impl StableDiffusion {
     pub fn with_control(mut self, network: StoredModel) -> Result<Self, PipelineError> {
         self.controls.push(Part::new(network, &self.device)?)?;
         Ok(self)
+    }
+
+    /// With what a LoRA adds, times `weight`: 1 as it was trained, less for less of it, below 0 for the opposite. Several add up.
+    ///
+    /// # Errors
+    /// [`PipelineError::Lora`], if it has layers that the pipeline's networks don't have, or of other shapes.
+    pub fn with_lora(mut self, lora: &Lora, weight: f64) -> Result<Self, PipelineError> {
+        let (loras, networks) = self.adaptable();
+        loras.push(lora, weight, networks)?;
+        Ok(self)
+    }
+
+    /// How much each LoRA weighs, in the order in which they were added.
+    #[must_use]
+    pub fn lora_weights(&self) -> &[f64] {
+        self.loras.weights()
+    }
+
+    /// Other weights for the LoRAs, one each. Of networks that are loaded, only layers that a LoRA changes are read again; a weight of 0
+    /// gives the base's own numbers back, to the bit.
+    ///
+    /// # Errors
+    /// [`PipelineError`], if there are not as many weights as LoRAs, or a network's file can't be read any more.
+    pub fn set_lora_weights(&mut self, weights: &[f64]) -> Result<(), PipelineError> {
+        let (loras, networks) = self.adaptable();
+        loras.weigh(weights, networks)
+    }
+
+    fn adaptable(&mut self) -> (&mut Loras, Networks<'_>) {
+        let networks: Networks<'_> =
+            vec![(LoraPart::TextEncoder, self.text.network()), (LoraPart::Denoiser, &mut self.unet)];
+        (&mut self.loras, networks)
     }
 
     /// With another scheduler: the text of a `scheduler_config.json`.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use burn::tensor::module::adaptive_avg_pool2d;
 use burn::tensor::{DType, Device, Tensor};
-use kiln_checkpoint::{Contents, StoredModel, StoredPipeline};
+use kiln_checkpoint::{Contents, Lora, LoraPart, StoredModel, StoredPipeline};
 use kiln_conditioning::sd3::{ControlledSample, sum_residuals};
 use kiln_conditioning::{SD3ControlNet, SD3ControlNetConfig};
 use kiln_denoisers::sd3::SD3Extras;
@@ -14,6 +14,7 @@ use serde::Deserialize;
 
 use crate::embeddings::{self, ThreeEncoders, Widths};
 use crate::latents::Latents;
+use crate::lora::{Loras, Networks};
 use crate::noise::Randn;
 use crate::part::Part;
 use crate::run::{Call, Observer, Run};
@@ -35,6 +36,7 @@ pub struct StableDiffusion3 {
     transformer: Part<SD3Transformer2D>,
     config: SD3Transformer2DConfig,
     controls: Vec<(Part<SD3ControlNet>, SD3ControlNetConfig)>,
+    loras: Loras,
     latents: Latents,
     scheduler: String,
     device: Device,
@@ -68,6 +70,7 @@ impl StableDiffusion3 {
             transformer,
             config,
             controls: Vec::new(),
+            loras: Loras::default(),
             device: device.clone(),
         };
         networks.into_iter().try_fold(new, Self::with_control)
@@ -86,6 +89,38 @@ impl StableDiffusion3 {
         }
         self.controls.push((network, config));
         Ok(self)
+    }
+
+    /// With what a LoRA adds, times `weight`: 1 as it was trained, less for less of it, below 0 for the opposite. Several add up.
+    ///
+    /// # Errors
+    /// [`PipelineError::Lora`], if it has layers that the pipeline's networks don't have, or of other shapes.
+    pub fn with_lora(mut self, lora: &Lora, weight: f64) -> Result<Self, PipelineError> {
+        let (loras, networks) = self.adaptable();
+        loras.push(lora, weight, networks)?;
+        Ok(self)
+    }
+
+    /// How much each LoRA weighs, in the order in which they were added.
+    #[must_use]
+    pub fn lora_weights(&self) -> &[f64] {
+        self.loras.weights()
+    }
+
+    /// Other weights for the LoRAs, one each. Of networks that are loaded, only layers that a LoRA changes are read again; a weight of 0
+    /// gives the base's own numbers back, to the bit.
+    ///
+    /// # Errors
+    /// [`PipelineError`], if there are not as many weights as LoRAs, or a network's file can't be read any more.
+    pub fn set_lora_weights(&mut self, weights: &[f64]) -> Result<(), PipelineError> {
+        let (loras, networks) = self.adaptable();
+        loras.weigh(weights, networks)
+    }
+
+    fn adaptable(&mut self) -> (&mut Loras, Networks<'_>) {
+        let mut networks = self.text.networks();
+        networks.push((LoraPart::Denoiser, &mut self.transformer));
+        (&mut self.loras, networks)
     }
 
     /// With another scheduler: the text of a `scheduler_config.json`.

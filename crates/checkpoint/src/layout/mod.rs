@@ -36,6 +36,7 @@ mod whole;
 use crate::{Checkpoint, CheckpointError, Contents, StoredModel};
 use clip::{Act, Pooled};
 use keys::Keys;
+pub(crate) use sd3::layers as sd3_layers;
 
 /// The networks of a file whose names are those of a known layout, seen under the names of diffusers and transformers, with
 /// configs read off names and shapes; `None` for any other file. No tensor is read, but for a few numbers of a schedule.

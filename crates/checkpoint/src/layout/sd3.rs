@@ -6,6 +6,8 @@
 //! final_layer                    its modulation gives (shift, scale), where diffusers has (scale, shift)
 //! ```
 
+use std::ops::Range;
+
 use serde_json::json;
 
 use super::keys::Keys;
@@ -59,6 +61,28 @@ const CONTEXT: &[Row] = &[
 ];
 
 const LAST_CONTEXT: &[Row] = &[swapped("context_block.adaLN_modulation.1", "norm1_context.linear")];
+
+/// The layers here that the layer of this name there is, where underscores stand for points, and which of its `rows` rows each has; empty for all,
+/// and no layers for a name that is none. `is_block` says which blocks there are.
+pub(crate) fn layers(
+    name: &str,
+    rows: usize,
+    is_block: impl Fn(usize) -> bool,
+) -> Vec<(String, Vec<Range<usize>>)> {
+    let block = name.strip_prefix("joint_blocks_").and_then(|rest| {
+        let (block, layer) = rest.split_once('_')?;
+        Some((block.parse::<usize>().ok()?, layer))
+    });
+    let Some((block, layer)) = block else { return found(&[STEM_AND_HEAD], name, rows, "") };
+    let context = if is_block(block.saturating_add(1)) { CONTEXT } else { LAST_CONTEXT };
+    found(&[BLOCK, DUAL, context], layer, rows, &format!("transformer_blocks_{block}_"))
+}
+
+fn found(tables: &[&[Row]], name: &str, rows: usize, stem: &str) -> Vec<(String, Vec<Range<usize>>)> {
+    let row = tables.iter().copied().flatten().find(|row| row.from().replace('.', "_") == name);
+    let layers = row.into_iter().flat_map(|row| row.to(rows));
+    layers.map(|(layer, rows)| (format!("{stem}{}", layer.replace('.', "_")), rows)).collect()
+}
 
 /// The transformer under `keys`.
 pub(super) fn read(keys: &Keys) -> Result<StoredModel, CheckpointError> {

@@ -95,6 +95,23 @@ impl Row {
     pub(super) const fn if_there(self) -> Self {
         Self { presence: Presence::IfThere, ..self }
     }
+
+    /// The layer's name there.
+    pub(super) const fn from(&self) -> &'static str {
+        self.from
+    }
+
+    /// The layers here, and which of `rows` rows there each has; empty for all.
+    pub(super) fn to(&self, rows: usize) -> Vec<(&'static str, Vec<Range<usize>>)> {
+        match self.to {
+            To::Same(name) | To::Linear(name) | To::Transposed(name) => vec![(name, Vec::new())],
+            To::Swapped(name) => vec![(name, vec![rows / 2..rows, 0..rows / 2])],
+            To::Thirds(names) => {
+                let third = |part| rows / 3 * part..rows / 3 * (part + 1);
+                (0..).zip(names).map(|(part, name)| (name, vec![third(part)])).collect()
+            }
+        }
+    }
 }
 
 /// A network of a file on its way to diffusers' names.
@@ -129,30 +146,15 @@ impl<'k> Translation<'k> {
                 continue;
             };
             let rows = shape.first().copied().unwrap_or(0);
-            match row.to {
-                To::Same(name) => self.view(&source, to, name, tensor, Vec::new(), Arrangement::AsIs),
-                To::Thirds(names) => {
-                    for (part, name) in names.into_iter().enumerate() {
-                        let third = rows / 3 * part..rows / 3 * (part + 1);
-                        self.view(&source, to, name, tensor, vec![third], Arrangement::AsIs);
-                    }
+            let arrangement = match (row.to, shape) {
+                (To::Linear(_), [outputs, inputs, sides @ ..]) if !sides.is_empty() => {
+                    Arrangement::Reshaped(vec![*outputs, *inputs])
                 }
-                To::Swapped(name) => {
-                    let halves = vec![rows / 2..rows, 0..rows / 2];
-                    self.view(&source, to, name, tensor, halves, Arrangement::AsIs);
-                }
-                To::Linear(name) => {
-                    let arrangement = match shape {
-                        [outputs, inputs, sides @ ..] if !sides.is_empty() => {
-                            Arrangement::Reshaped(vec![*outputs, *inputs])
-                        }
-                        _ => Arrangement::AsIs,
-                    };
-                    self.view(&source, to, name, tensor, Vec::new(), arrangement);
-                }
-                To::Transposed(name) => {
-                    self.view(&source, to, name, tensor, Vec::new(), Arrangement::Transposed);
-                }
+                (To::Transposed(_), _) => Arrangement::Transposed,
+                _ => Arrangement::AsIs,
+            };
+            for (name, rows) in row.to(rows) {
+                self.view(&source, to, name, tensor, rows, arrangement.clone());
             }
             self.used.insert(source);
         }
