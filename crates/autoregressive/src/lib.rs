@@ -2,10 +2,22 @@
 
 mod error;
 mod family;
+mod fvsbn;
+mod given;
+mod made;
+mod masks;
 mod model;
+mod nade;
 mod order;
+mod orderless;
+mod table;
 
 pub use error::AutoregressiveError;
 pub use family::{Family, Values};
+pub use fvsbn::{Fvsbn, FvsbnConfig};
+pub use made::{DirectLinks, Made, MadeConfig, Wiring};
 pub use model::{AutoregressiveModel, Decoder, Replay, bits_per_dimension, check, ensemble};
+pub use nade::{Nade, NadeConfig, NadeUnits};
 pub use order::Order;
+pub use orderless::{OrderlessNade, OrderlessNadeConfig};
+pub use table::{FullTable, Independent, MOST_TABLED};
