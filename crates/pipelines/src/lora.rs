@@ -50,7 +50,7 @@ impl Loras {
         &mut self,
         lora: &Lora,
         weight: f64,
-        networks: Networks<'_>,
+        mut networks: Networks<'_>,
     ) -> Result<(), PipelineError> {
         let known: Vec<LoraPart> = networks.iter().map(|(part, _)| *part).collect();
         if let Some(error) = lora.beyond(&known) {
