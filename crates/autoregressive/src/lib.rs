@@ -10,6 +10,7 @@ mod model;
 mod nade;
 mod order;
 mod orderless;
+pub mod pixel;
 mod table;
 
 pub use error::AutoregressiveError;
@@ -20,4 +21,8 @@ pub use model::{AutoregressiveModel, Decoder, Replay, bits_per_dimension, check,
 pub use nade::{Nade, NadeConfig, NadeUnits};
 pub use order::Order;
 pub use orderless::{OrderlessNade, OrderlessNadeConfig};
+pub use pixel::{
+    Canvas, GatedPixelCnn, GatedPixelCnnConfig, PixelCnn, PixelCnnConfig, PixelCnnPlusPlus,
+    PixelCnnPlusPlusConfig, PixelRnn, PixelRnnConfig, Recurrence,
+};
 pub use table::{FullTable, Independent, MOST_TABLED};
