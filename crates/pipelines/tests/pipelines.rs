@@ -2,5 +2,7 @@
 
 #[path = "pipelines/golden.rs"]
 mod golden;
+#[path = "pipelines/lora.rs"]
+mod lora;
 #[path = "pipelines/running.rs"]
 mod running;

@@ -98,15 +98,15 @@ impl Key {
             .ok_or(Refused::Unknown)?;
         // PEFT's own files, of one network that is not named.
         let stem = stem.strip_prefix("base_model.model.").unwrap_or(stem);
-        let (part, stem) = PARTS
+        let (part, prefix) = PARTS
             .iter()
-            .find_map(|(prefix, part)| Some((*part, stem.strip_prefix(prefix)?)))
-            .unwrap_or((LoraPart::Denoiser, stem));
-        let mut layer = stem.replace(".processor.", ".");
+            .find(|(prefix, _)| stem.starts_with(prefix))
+            .map_or((LoraPart::Denoiser, ""), |(prefix, part)| (*part, *prefix));
+        let mut layer = stem[prefix.len()..].replace(".processor.", ".");
         if ending.starts_with('_') {
             layer = of_processor(&layer, part);
         }
-        let is_dotted = layer.contains('.');
+        let is_dotted = !prefix.ends_with('_');
         Ok(Self { part, role, layer: layer.replace('.', "_"), dotted: is_dotted.then_some(layer) })
     }
 }
