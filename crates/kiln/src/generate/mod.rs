@@ -41,9 +41,11 @@ pub fn run(options: &Generate) -> Result<()> {
     if recipe.asks_for_a_pipeline() {
         match recipe.model {
             Some(model) => {
-                bail!("{model} is no pipeline, which takes a prompt, a picture or a control network")
+                bail!("{model} is no pipeline, which takes a prompt, a picture, a control network or a LoRA")
             }
-            None => bail!("a prompt, a picture and a control network are for pipelines: --model PATH"),
+            None => {
+                bail!("a prompt, a picture, a control network and a LoRA are for pipelines: --model PATH")
+            }
         }
     }
     let device = kiln::backend::open(options.backend.name.as_deref())?;

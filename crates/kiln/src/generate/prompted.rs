@@ -15,9 +15,9 @@ use kiln::checkpoint::{Contents, StoredModel, StoredPipeline};
 use kiln::diffusion::with_solver;
 use kiln::picture::{Channels, Filter, Picture};
 use kiln::pipelines::{
-    Drawn, Inputs, Memory, Observer, OneOrMany, Pieces, PipelineError, Progress, Request, STABLE_DIFFUSION,
-    STABLE_DIFFUSION_3, Settings, StableDiffusion, StableDiffusion3, Tiling, UNCONDITIONAL, Unconditional,
-    pictures,
+    Drawn, Inputs, Lora, Memory, Observer, OneOrMany, Pieces, PipelineError, Progress, Request,
+    STABLE_DIFFUSION, STABLE_DIFFUSION_3, Settings, StableDiffusion, StableDiffusion3, Tiling, UNCONDITIONAL,
+    Unconditional, pictures,
 };
 use serde::{Deserialize, Serialize};
 
@@ -75,6 +75,9 @@ pub struct Prompted {
     /// Controls say it all: for no prompt
     #[arg(long)]
     pub guess: bool,
+    /// A LoRA and how much it weighs: 1 if nothing is said, below 0 for the opposite; several times for several
+    #[arg(long, value_name = "FILE[:WEIGHT]")]
+    pub lora: Vec<String>,
     /// Networks are dropped when they have done their part, and the picture is decoded in tiles
     #[arg(long)]
     pub low_memory: bool,
@@ -97,6 +100,7 @@ pub struct Recipe {
     control: Vec<String>,
     control_image: Vec<PathBuf>,
     control_mask: Vec<PathBuf>,
+    lora: Vec<String>,
     settings: Settings,
 }
 
@@ -158,13 +162,15 @@ impl Recipe {
             control: any_or(&asked.control, before.control),
             control_image: any_or(&asked.control_image, before.control_image),
             control_mask: any_or(&asked.control_mask, before.control_mask),
+            lora: any_or(&asked.lora, before.lora),
             settings,
         })
     }
 
     /// Whether a pipeline is meant.
     pub fn asks_for_a_pipeline(&self) -> bool {
-        self.settings.prompt.is_some() || !self.control.is_empty() || self.image.is_some()
+        let Self { settings, image, control, lora, .. } = self;
+        settings.prompt.is_some() || image.is_some() || !(control.is_empty() && lora.is_empty())
     }
 }
 
@@ -226,6 +232,7 @@ fn draw(
     }
     let controls = recipe.control.iter().map(|path| control_network(path));
     let controls = controls.collect::<Result<Vec<_>>>()?;
+    let loras = recipe.lora.iter().map(|said| weighed_lora(said)).collect::<Result<Vec<_>>>()?;
     let solver = |config: &str| match &recipe.solver {
         Some(name) => with_solver(config, name).map(Some),
         None => Ok(None),
@@ -241,6 +248,9 @@ fn draw(
             let mut pipeline = $kind::new(stored, device)?;
             for network in controls {
                 pipeline = pipeline.with_control(network)?;
+            }
+            for (lora, weight) in &loras {
+                pipeline = pipeline.with_lora(lora, *weight)?;
             }
             if let Some(config) = solver(pipeline.scheduler())? {
                 pipeline = pipeline.with_scheduler(config);
@@ -260,7 +270,7 @@ fn draw(
         told!(StableDiffusion3, StableDiffusion3::request(""))
     } else if UNCONDITIONAL.contains(&&*class) {
         if recipe.asks_for_a_pipeline() {
-            bail!("a {class} draws without a prompt, a picture or a control network");
+            bail!("a {class} draws without a prompt, a picture, a control network or a LoRA");
         }
         let mut pipeline = Unconditional::new(stored, device)?;
         if let Some(config) = solver(pipeline.scheduler())? {
@@ -272,6 +282,14 @@ fn draw(
         let known = [STABLE_DIFFUSION, STABLE_DIFFUSION_3, UNCONDITIONAL].concat().join(", ");
         bail!("a `{class}` is no pipeline that is known here; known are {known}")
     }
+}
+
+/// `FILE:WEIGHT`, or the file alone. A path may have colons in it itself: the last one counts, if a number follows.
+fn weighed_lora(said: &str) -> Result<(Lora, f64)> {
+    let split = said.rsplit_once(':').and_then(|(path, weight)| Some((path, weight.parse::<f64>().ok()?)));
+    let (path, weight) = split.unwrap_or((said, 1.0));
+    let path = source::locate(path, None)?;
+    Ok((Lora::open(path)?, weight))
 }
 
 fn control_network(path: &str) -> Result<StoredModel> {

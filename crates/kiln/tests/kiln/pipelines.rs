@@ -94,6 +94,40 @@ fn pictures_masks_and_controls_are_taken_from_files() {
 }
 
 #[test]
+fn loras_are_weighed() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = without_controls(dir.path());
+    let lora = |name: &str| pipeline("loras/") + name;
+    let words = ["generate", "--model", model.to_str().unwrap(), "--prompt", "a red kiln", "--steps", "2"];
+    let drawn = |loras: &[&str]| {
+        let loras = loras.iter().flat_map(|lora| ["--lora", lora]).collect::<Vec<_>>();
+        succeeds(dir.path(), &[&words[..], &loras, &["--out", "a.png"]].concat());
+        Picture::open(dir.path().join("a.png")).unwrap()
+    };
+    let (peft, kohya) = (lora("peft.safetensors"), lora("kohya.safetensors"));
+    let without = drawn(&[]);
+    let whole = drawn(&[&peft]);
+    assert_ne!(whole, without);
+    assert_eq!(drawn(&[&format!("{peft}:1")]), whole, "1 is what is meant if nothing is said");
+    assert_eq!(drawn(&[&format!("{peft}:0"), &format!("{kohya}:0.0")]), without);
+    assert_ne!(drawn(&[&format!("{peft}:-0.5")]), drawn(&[&format!("{peft}:0.5")]));
+    let both = drawn(&[&format!("{peft}:0.5"), &format!("{kohya}:0.3")]);
+    succeeds(dir.path(), &["generate", "--like", "a.png", "--out", "b.png"]);
+    assert_eq!(Picture::open(dir.path().join("b.png")).unwrap(), both, "the same again");
+
+    let refused = |lora: &str, message: &str| {
+        fails(dir.path(), &[&words[..], &["--lora", lora]].concat(), message);
+    };
+    refused(&lora("sd3_peft.safetensors"), "is for no layer of the network");
+    refused("none.safetensors:0.5", "none.safetensors: there is no such file or folder");
+    refused(&format!("{peft}:nan"), "the weight of a LoRA: is NaN");
+    refused(
+        &(pipeline("stable_diffusion/unet/") + "diffusion_pytorch_model.safetensors"),
+        "is the file a LoRA?",
+    );
+}
+
+#[test]
 fn unconditional_pipelines_need_no_prompt() {
     let dir = tempfile::tempdir().unwrap();
     succeeds(dir.path(), &["generate", "--model", &pipeline("ddim"), "--steps", "2", "--count", "3"]);
