@@ -4,6 +4,8 @@ mod error;
 mod family;
 mod fvsbn;
 mod given;
+mod labelled;
+mod lstm;
 mod made;
 mod masks;
 mod model;
@@ -11,11 +13,13 @@ mod nade;
 mod order;
 mod orderless;
 pub mod pixel;
+pub mod sequence;
 mod table;
 
 pub use error::AutoregressiveError;
 pub use family::{Family, Values};
 pub use fvsbn::{Fvsbn, FvsbnConfig};
+pub use labelled::Labelled;
 pub use made::{DirectLinks, Made, MadeConfig, Wiring};
 pub use model::{AutoregressiveModel, Decoder, Replay, bits_per_dimension, check, ensemble};
 pub use nade::{Nade, NadeConfig, NadeUnits};
@@ -25,4 +29,5 @@ pub use pixel::{
     Canvas, GatedPixelCnn, GatedPixelCnnConfig, PixelCnn, PixelCnnConfig, PixelCnnPlusPlus,
     PixelCnnPlusPlusConfig, PixelRnn, PixelRnnConfig, Recurrence,
 };
+pub use sequence::{Recurrent, RecurrentConfig, Transformer, TransformerConfig, WaveNet, WaveNetConfig};
 pub use table::{FullTable, Independent, MOST_TABLED};

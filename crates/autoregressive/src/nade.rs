@@ -15,7 +15,7 @@ use burn::config::Config;
 use burn::module::{Initializer, Module, Param};
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::activation::{relu, sigmoid};
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::error::config;
@@ -153,24 +153,10 @@ impl Nade {
     /// The numbers of all conditionals, by places, `[n, batch, width]`.
     fn numbers(&self, a: Tensor<3>) -> Tensor<3> {
         let ([n, _, _], order) = (a.dims(), &self.order);
-        let scale = self.scale.as_ref().map(|scale| by_place(scale.val(), 0, order).reshape([n, 1, 1]));
+        let scale = self.scale.as_ref().map(|scale| order.by_place(scale.val(), 0).reshape([n, 1, 1]));
         let h = self.activate(a, scale);
-        h.matmul(by_place(self.decoder.val(), 0, order)) + by_place(self.bias.val(), 0, order).unsqueeze_dim::<3>(1)
+        h.matmul(order.by_place(self.decoder.val(), 0)) + order.by_place(self.bias.val(), 0).unsqueeze_dim::<3>(1)
     }
-}
-
-/// The slices along an axis in the order of the places.
-fn by_place<const D: usize>(x: Tensor<D>, axis: usize, order: &Order) -> Tensor<D> {
-    reorder(x, axis, order.variables(), order)
-}
-
-fn reorder<const D: usize>(x: Tensor<D>, axis: usize, from: &[usize], order: &Order) -> Tensor<D> {
-    if order.is_natural() {
-        return x;
-    }
-    let from: Vec<i64> = from.iter().map(|&i| i as i64).collect();
-    let from = Tensor::<1, Int>::from_data(TensorData::new(from, [order.len()]), &x.device());
-    x.select(axis, from)
 }
 
 impl AutoregressiveModel for Nade {
@@ -187,11 +173,11 @@ impl AutoregressiveModel for Nade {
     }
 
     fn parameters(&self, x: Tensor<2>, given: Option<Tensor<2>>) -> Tensor<3> {
-        let x = by_place(self.family.input(x), 1, &self.order);
-        let weight = by_place(self.encoder.weight.val(), 0, &self.order);
+        let x = self.order.by_place(self.family.input(x), 1);
+        let weight = self.order.by_place(self.encoder.weight.val(), 0);
         let a = self.accumulate(x, weight, self.start(given.as_ref()));
         let numbers = self.numbers(a).swap_dims(0, 1);
-        reorder(numbers, 1, self.order.places(), &self.order)
+        self.order.by_variable(numbers, 1)
     }
 
     fn decoder<'a>(&'a self, batch: usize, given: Option<Tensor<2>>) -> Box<dyn Decoder + 'a> {

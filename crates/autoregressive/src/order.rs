@@ -1,5 +1,6 @@
 //! The order in which variables are taken.
 
+use burn::tensor::{Int, Tensor, TensorData};
 use kiln_backend::noise::{NoiseKey, uniform_values};
 use serde::{Deserialize, Serialize};
 
@@ -93,6 +94,25 @@ impl Order {
     #[must_use]
     pub fn places(&self) -> &[usize] {
         &self.places
+    }
+
+    /// Slices along an axis, that lie by variable, by place.
+    pub(crate) fn by_place<const D: usize>(&self, x: Tensor<D>, axis: usize) -> Tensor<D> {
+        self.select(x, axis, &self.variables)
+    }
+
+    /// Slices along an axis, that lie by place, by variable.
+    pub(crate) fn by_variable<const D: usize>(&self, x: Tensor<D>, axis: usize) -> Tensor<D> {
+        self.select(x, axis, &self.places)
+    }
+
+    fn select<const D: usize>(&self, x: Tensor<D>, axis: usize, indices: &[usize]) -> Tensor<D> {
+        if self.is_natural() {
+            return x;
+        }
+        let indices: Vec<i64> = indices.iter().map(|&i| i as i64).collect();
+        let indices = Tensor::<1, Int>::from_data(TensorData::new(indices, [self.len()]), &x.device());
+        x.select(axis, indices)
     }
 
     /// Whether it is 0, 1, ..., n - 1.

@@ -226,7 +226,10 @@ impl<'a> RowStepper<'a> {
     fn push(&mut self, row: Tensor<4>) {
         let (kernel, side) = (self.seen.dims()[2], self.conv.kernel_size[1] / 2);
         let row = row.pad((side, side, 0, 0), 0.0);
-        self.seen = Tensor::cat(vec![self.seen.clone().narrow(2, 1, kernel - 1), row], 2);
+        self.seen = match kernel {
+            1 => row,
+            _ => Tensor::cat(vec![self.seen.clone().narrow(2, 1, kernel - 1), row], 2),
+        };
     }
 
     fn convolve(&self) -> Tensor<4> {

@@ -13,7 +13,7 @@
 use burn::config::Config;
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
-use burn::tensor::activation::{relu, sigmoid};
+use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 use kiln_blocks::convolve;
 use serde::{Deserialize, Serialize};
@@ -23,6 +23,7 @@ use super::cnn::{check_features, check_kernel};
 use super::masked::{Centre, Features, MaskedConv2d};
 use crate::error::config;
 use crate::given::Given;
+use crate::lstm::lstm;
 use crate::{AutoregressiveError, AutoregressiveModel, Family, Order};
 
 /// How a [`PixelRnn`]'s state goes through the picture.
@@ -102,7 +103,7 @@ impl PixelRnnConfig {
         let picture = Features::new(canvas.channels, parts);
         let numbers = Features::new(parts * canvas.family.width(), parts);
         let own = |from, to, kernel| MaskedConv2d::new(from, to, kernel, Centre::Own, device);
-        let lstm = |_| {
+        let direction = |_| {
             let (input, state) = match recurrence {
                 Recurrence::RowLstm => ([1, 3], [1, 3]),
                 Recurrence::DiagonalBiLstm => ([1, 1], [2, 1]),
@@ -116,7 +117,7 @@ impl PixelRnnConfig {
                 Recurrence::RowLstm => 1,
                 Recurrence::DiagonalBiLstm => 2,
             };
-            Layer { lstms: (0..directions).map(lstm).collect(), out: own(inner, outer, [1, 1]), recurrence }
+            Layer { lstms: (0..directions).map(direction).collect(), out: own(inner, outer, [1, 1]), recurrence }
         };
         Ok(PixelRnn {
             input: MaskedConv2d::new(picture, outer, [kernel, kernel], Centre::Before, device),
@@ -140,14 +141,8 @@ impl Lstm {
                 Some(state) => x + self.transition(state.clone()),
                 None => x,
             };
-            let hidden = gates.dims()[1] / 4;
-            let [o, f, i, g] = [0, 1, 2, 3].map(|gate| gates.clone().narrow(1, gate * hidden, hidden));
-            let new = sigmoid(i) * g.tanh();
-            let next = match cell {
-                Some(cell) => sigmoid(f) * cell + new,
-                None => new,
-            };
-            states.push(sigmoid(o) * next.clone().tanh());
+            let [state, next] = lstm(gates, cell);
+            states.push(state);
             cell = Some(next);
         }
         Tensor::cat(states, axis)
