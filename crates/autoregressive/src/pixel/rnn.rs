@@ -8,7 +8,8 @@
 //! - Row LSTM: W is a masked 1 x 3 convolution, U one of width 3 of the states of the row above: a triangle of what came before is seen.
 //! - Diagonal BiLSTM: the picture is skewed, each row one to the right of that above it, so that a column is a diagonal; W is 1 x 1, U reaches
 //!   the pixels on the left and above. A second one goes from the right; its states are taken one row lower, since those of the own
-//!   row have seen pixels on the right. Together they see all that came before.
+//!   row have seen pixels on the right. Together they see all that came before but, beyond the first kernel's reach, the last pixel of the row
+//!   above: features stand one pixel after what they see, and after it comes none.
 
 use burn::config::Config;
 use burn::module::Module;

@@ -63,7 +63,7 @@ pub fn binary(device: &Device, given: usize, visitor: &mut impl Visitor) {
     visitor.visit("pixelcnn", shaken(cnn.init(device).unwrap(), 11));
     let gated = GatedPixelCnnConfig::new(canvas).with_features(4).with_layers(2).with_first_kernel(5).with_given(given);
     visitor.visit("gated pixelcnn", shaken(gated.init(device).unwrap(), 12));
-    let plus_plus = PixelCnnPlusPlusConfig::new(canvas).with_features(3).with_blocks(1).with_halvings(1);
+    let plus_plus = PixelCnnPlusPlusConfig::new(canvas).with_features(3).with_blocks(1).with_halvings(1).with_dropout(0.0);
     visitor.visit("pixelcnn++", shaken(plus_plus.with_given(given).init(device).unwrap(), 13));
     for (name, recurrence) in [("row lstm", Recurrence::RowLstm), ("diagonal bilstm", Recurrence::DiagonalBiLstm)] {
         let rnn = PixelRnnConfig::new(canvas, recurrence).with_hidden(3).with_layers(2).with_kernel(3);
@@ -87,7 +87,7 @@ pub fn colour(device: &Device, visitor: &mut impl Visitor) {
     visitor.visit("diagonal bilstm", shaken(rnn.init(device).unwrap(), 23));
     let by_pixel = Family::LogisticMixture { levels: 3, components: 2, channels: 3 };
     let canvas = Canvas { family: by_pixel, ..canvas };
-    let plus_plus = PixelCnnPlusPlusConfig::new(canvas).with_features(4).with_blocks(1).with_halvings(2);
+    let plus_plus = PixelCnnPlusPlusConfig::new(canvas).with_features(4).with_blocks(1).with_halvings(2).with_dropout(0.0);
     visitor.visit("pixelcnn++", shaken(plus_plus.init(device).unwrap(), 24));
     let cnn = PixelCnnConfig::new(canvas).with_features(4).with_blocks(1).with_kernel(3);
     visitor.visit("pixelcnn of logistics", shaken(cnn.init(device).unwrap(), 25));
