@@ -1,20 +1,20 @@
 //! Prompts as denoisers are told them.
 //!
 //! ```text
-//! Stable Diffusion 1, 2   CLIP's last states                                   [pictures, 77, width]
+//! Stable Diffusion 1, 2   CLIP's last states                                   [pictures, 77, width]; 77 a chunk
 //! Stable Diffusion 3      CLIP L's and G's penultimate states side by side,    [pictures, 77 + T5's tokens, T5's width]
 //!                         padded to T5's width; then T5's
 //!                         and both pooled, side by side                        [pictures, L's + G's width]
 //! ```
 
 use burn::tensor::{DType, Device, Tensor};
-use kiln_checkpoint::{LoraPart, StoredPipeline, config};
-use kiln_text::{ClipPad, ClipText, ClipTextConfig, Length, T5Config, T5Encoder, Tokenizer, Tokens};
-use serde::Deserialize;
+use kiln_checkpoint::{LoraPart, StoredPipeline};
+use kiln_text::{ClipPad, ClipTextConfig, Length, T5Config, T5Encoder, Tokenizer, Tokens, WeightedPrompt};
 
-use crate::lora::{Adaptable, Networks};
+use crate::clip::{ClipPrompts, States};
+use crate::lora::Networks;
 use crate::part::Part;
-use crate::{Memory, PipelineError, Prompts, Request};
+use crate::{Memory, PipelineError, Prompts, Request, Wording};
 
 /// A prompt as a denoiser is told it.
 #[derive(Clone, Debug)]
@@ -49,7 +49,7 @@ impl Embeddings {
 }
 
 /// The tokenizer of this name, or the one that published weights without one mean.
-fn tokenizer(
+pub(crate) fn tokenizer(
     pipeline: &StoredPipeline,
     name: &str,
     otherwise: impl FnOnce() -> Tokenizer,
@@ -60,93 +60,11 @@ fn tokenizer(
     })
 }
 
-fn warn_of_cut(prompts: &[Tokens], length: usize) {
+pub(crate) fn warn_of_cut(prompts: &[Tokens], length: usize) {
     for cut in prompts.iter().filter_map(|tokens| tokens.cut.as_deref()).filter(|cut| !cut.is_empty()) {
         tracing::warn!("the prompt is longer than {length} tokens; left out: {cut}");
     }
 }
-
-/// CLIP and its tokenizer.
-#[derive(Debug)]
-pub(crate) struct ClipPrompts {
-    tokenizer: Tokenizer,
-    encoder: Part<ClipText>,
-    config: ClipTextConfig,
-    /// Whether what pads a prompt is hidden.
-    masked: bool,
-}
-
-/// Which of CLIP's states are meant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum States {
-    /// The last, through the final norm.
-    Last,
-    /// Those ahead of the last layer, as they are.
-    Penultimate,
-}
-
-impl ClipPrompts {
-    pub(crate) fn open(
-        pipeline: &mut StoredPipeline,
-        [tokenizer_name, encoder_name]: [&'static str; 2],
-        pad: impl FnOnce(&ClipTextConfig) -> ClipPad,
-        device: &Device,
-    ) -> Result<Self, PipelineError> {
-        #[derive(Default, Deserialize)]
-        #[serde(default)]
-        struct Extra {
-            use_attention_mask: Option<bool>,
-        }
-        let encoder: Part<ClipText> = Part::of(pipeline, encoder_name, device)?;
-        let config = ClipTextConfig::from_json(encoder.config())?;
-        let extra: Extra = config::read(encoder.config(), &[CLIP[0], CLIP[1]])?;
-        let tokenizer = tokenizer(pipeline, tokenizer_name, || Tokenizer::clip(pad(&config)))?;
-        Ok(Self { tokenizer, encoder, config, masked: extra.use_attention_mask.unwrap_or(false) })
-    }
-
-    /// Tokens of a prompt, those around it and those that pad it included.
-    pub(crate) fn length(&self) -> usize {
-        self.tokenizer.max_length().unwrap_or(self.config.max_position_embeddings)
-    }
-
-    /// States `[prompts, length, channels]`, and the pooled state, projected where the encoder has a projection.
-    pub(crate) fn encode(
-        &self,
-        prompts: &[String],
-        length: usize,
-        states: States,
-        skip: usize,
-        device: &Device,
-    ) -> Result<(Tensor<3>, Tensor<2>), PipelineError> {
-        let tokens = self.tokenizer.encode_all(prompts, Length::Exactly(length))?;
-        warn_of_cut(&tokens, length);
-        for tokens in &tokens {
-            tokens.check(self.config.vocab_size, Some(self.config.max_position_embeddings))?;
-        }
-        let encoder = self.encoder.get()?;
-        let mask = self.masked.then(|| Tokens::mask(&tokens, device));
-        let output = encoder.forward_masked(Tokens::batch(&tokens, device), mask);
-        let layers = self.config.num_hidden_layers;
-        let skipped = |count: usize| {
-            output.hidden_state(count).ok_or_else(|| {
-                let reason = format!("leaves out {count} of the text encoder's {layers} layers");
-                PipelineError::request("clip_skip", reason)
-            })
-        };
-        let states = match (states, skip) {
-            (States::Last, 0) => output.last_hidden_state.clone(),
-            (States::Last, skip) => encoder.normalise(skipped(skip)?),
-            (States::Penultimate, skip) => skipped(skip + 1)?,
-        };
-        Ok((states, output.text_embeds.unwrap_or(output.pooler_output)))
-    }
-
-    pub(crate) fn done(&self, memory: Memory) {
-        self.encoder.done(memory);
-    }
-}
-
-const CLIP: [&str; 2] = ["CLIPTextModel", "CLIPTextModelWithProjection"];
 
 /// Stable Diffusion 1's and 2's one encoder.
 pub(crate) fn open_clip(
@@ -201,16 +119,24 @@ impl ThreeEncoders {
         Ok(Self { clip_l, clip_g, t5 })
     }
 
+    /// In how many chunks CLIP reads the longest of them.
+    pub(crate) fn chunks(&self, prompts: &[String], wording: Wording) -> Result<usize, PipelineError> {
+        let length = self.clip_l.length();
+        let (l, g) =
+            (self.clip_l.chunks(prompts, length, wording)?, self.clip_g.chunks(prompts, length, wording)?);
+        Ok(l.max(g))
+    }
+
     /// `width` is that of the states; T5 sees `t5_length` tokens, or none but zeros where there is no T5.
     pub(crate) fn encode(
         &self,
         prompts: &[String],
-        skip: usize,
+        asked: Asked,
         [t5_length, width]: [usize; 2],
         device: &Device,
     ) -> Result<Embeddings, PipelineError> {
         let length = self.clip_l.length();
-        let encode = |clip: &ClipPrompts| clip.encode(prompts, length, States::Penultimate, skip, device);
+        let encode = |clip: &ClipPrompts| clip.encode(prompts, length, States::Penultimate, asked, device);
         let (l, pooled_l) = encode(&self.clip_l)?;
         let (g, pooled_g) = encode(&self.clip_g)?;
         let clip = Tensor::cat(vec![l, g], 2);
@@ -218,7 +144,15 @@ impl ThreeEncoders {
         let dtype = clip.dtype();
         let t5 = match &self.t5 {
             None => Tensor::zeros([batch, t5_length, width], (device, dtype)),
-            Some(t5) => t5.encode(prompts, t5_length, device)?.cast(dtype),
+            Some(t5) => {
+                let plain = match asked.wording {
+                    Wording::Literal => prompts.to_vec(),
+                    Wording::Weighted => {
+                        prompts.iter().map(|prompt| WeightedPrompt::parse(prompt).plain()).collect()
+                    }
+                };
+                t5.encode(&plain, t5_length, device)?.cast(dtype)
+            }
         };
         let [_, _, wide] = t5.dims();
         let missing = wide.checked_sub(channels).ok_or_else(|| {
@@ -242,12 +176,6 @@ impl ThreeEncoders {
         if let Some(t5) = &self.t5 {
             t5.encoder.done(memory);
         }
-    }
-}
-
-impl ClipPrompts {
-    pub(crate) fn network(&mut self) -> &mut dyn Adaptable {
-        &mut self.encoder
     }
 }
 
@@ -293,21 +221,37 @@ pub(crate) struct Widths {
     pub(crate) pooled: Option<usize>,
 }
 
-/// The prompts of a request. `encode` is given prompts, and how many layers it leaves out.
+/// How prompts are to be encoded.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked {
+    pub(crate) wording: Wording,
+    /// In how many chunks: what is shorter is filled up with empty ones.
+    pub(crate) chunks: usize,
+    /// Layers that are left out.
+    pub(crate) skip: usize,
+}
+
+/// The prompts of a request. `chunks` says in how many an encoder reads the longest of some prompts.
 pub(crate) fn told(
     request: &Request,
     is_guided: bool,
     widths: Widths,
     device: &Device,
-    encode: impl Fn(&[String], usize) -> Result<Embeddings, PipelineError>,
+    chunks: impl Fn(&[String], Wording) -> Result<usize, PipelineError>,
+    encode: impl Fn(&[String], Asked) -> Result<Embeddings, PipelineError>,
 ) -> Result<Told, PipelineError> {
     let (positive, negative) = match &request.prompt {
         Prompts::Text { positive, .. } if positive.is_empty() => {
             return Err(PipelineError::request("the prompt", "is missing"));
         }
         Prompts::Text { positive, negative } => {
-            let negative = is_guided.then(|| encode(&negatives(negative, positive.len())?, 0)).transpose()?;
-            (encode(positive, request.clip_skip.unwrap_or(0))?, negative)
+            let wording = request.wording;
+            let negative = is_guided.then(|| negatives(negative, positive.len())).transpose()?;
+            let of_negative = negative.as_ref().map_or(Ok(1), |negative| chunks(negative, wording))?;
+            let chunks = chunks(positive, wording)?.max(of_negative);
+            let negative = negative.map(|negative| encode(&negative, Asked { wording, chunks, skip: 0 }));
+            let skip = request.clip_skip.unwrap_or(0);
+            (encode(positive, Asked { wording, chunks, skip })?, negative.transpose()?)
         }
         Prompts::Embedded { positive, negative } => {
             let positive = given(positive, widths, device)?;

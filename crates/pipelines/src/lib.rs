@@ -38,6 +38,7 @@
 //!
 //! A seed gives the picture that diffusers draws of it with a generator on the CPU: noise is PyTorch's, in its order.
 
+mod clip;
 mod control;
 mod embeddings;
 mod error;
@@ -64,7 +65,7 @@ pub use kiln_checkpoint::{Lora, LoraError};
 pub use kiln_conditioning::ControlMode;
 pub use kiln_diffusion::Guidance;
 pub use part::Memory;
-pub use request::{Prompts, Request, Start};
+pub use request::{Prompts, Request, Start, Wording};
 pub use run::{Observer, Progress};
 pub use settings::{Inputs, OneOrMany, Settings};
 pub use stable_diffusion::{STABLE_DIFFUSION, StableDiffusion};

@@ -3,6 +3,7 @@
 use burn::tensor::Tensor;
 use kiln_autoencoder::Pieces;
 use kiln_diffusion::Guidance;
+use serde::{Deserialize, Serialize};
 
 use crate::{Control, Embeddings, Memory};
 
@@ -17,6 +18,8 @@ use crate::{Control, Embeddings, Memory};
 pub struct Request {
     /// What the pictures show.
     pub prompt: Prompts,
+    /// How prompts are read.
+    pub wording: Wording,
     /// Pictures of each prompt.
     pub pictures: usize,
     /// Height and width in pixels; as the denoiser was trained, if not given.
@@ -65,6 +68,18 @@ pub enum Prompts {
     },
 }
 
+/// How a prompt in words is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Wording {
+    /// Word by word, as diffusers does: brackets are characters, and what is beyond CLIP's 77 tokens is left out with a warning.
+    #[default]
+    Literal,
+    /// With [weights](kiln_text::prompt), `(a kiln:1.3)`, and in as many chunks of CLIP's tokens as it takes. A prompt without weights and of one
+    /// chunk is told as it is literally, to the bit. Stable Diffusion 3's T5 reads the words alone, and pooled states are the first chunk's.
+    Weighted,
+}
+
 /// What a run sets out from.
 #[derive(Clone, Debug, Default)]
 #[allow(clippy::large_enum_variant, reason = "one in a request")]
@@ -97,6 +112,7 @@ impl Request {
         let prompt = Prompts::Text { positive: vec![prompt.into()], negative: Vec::new() };
         Self {
             prompt,
+            wording: Wording::Literal,
             pictures: 1,
             size: None,
             steps: 50,

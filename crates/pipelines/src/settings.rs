@@ -161,6 +161,7 @@ impl Settings {
         let controls = inputs.control_images.into_iter().zip(shares);
         Ok(Request {
             prompt,
+            wording: base.wording,
             size,
             start,
             pictures: self.num_images_per_prompt.unwrap_or(base.pictures),

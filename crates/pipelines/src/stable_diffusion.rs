@@ -11,8 +11,9 @@ use kiln_denoisers::unet2d_condition::Conditions;
 use kiln_denoisers::{UNet2DCondition, UNet2DConditionConfig};
 use kiln_diffusion::{Request as ScheduleRequest, Schedule};
 
+use crate::clip::{ClipPrompts, States};
 use crate::control::ControlNets;
-use crate::embeddings::{self, ClipPrompts, States, Widths};
+use crate::embeddings::{self, Widths};
 use crate::latents::Latents;
 use crate::lora::{Loras, Networks};
 use crate::noise::Randn;
@@ -160,13 +161,14 @@ impl StableDiffusion {
         let schedule = Schedule::read_with(&self.scheduler, &wanted)?;
         let schedule = Latents::shorten(request, schedule, f64::floor)?;
 
-        let encode = |prompts: &[String], skip| {
-            let length = self.text.length();
-            let (states, _) = self.text.encode(prompts, length, States::Last, skip, &self.device)?;
+        let length = self.text.length();
+        let chunks = |prompts: &[String], wording| self.text.chunks(prompts, length, wording);
+        let encode = |prompts: &[String], asked| {
+            let (states, _) = self.text.encode(prompts, length, States::Last, asked, &self.device)?;
             Ok(Embeddings { states, pooled: None })
         };
         let widths = Widths { states: self.config.encoder.cross_attention_dim.get(0), pooled: None };
-        let told = embeddings::told(request, is_guided, widths, &self.device, encode)?;
+        let told = embeddings::told(request, is_guided, widths, &self.device, chunks, encode)?;
         self.text.done(request.memory);
         let (pictures, states) = (told.pictures, told.both.states);
         finite(&states, "the text encoder", None)?;

@@ -172,9 +172,9 @@ impl StableDiffusion3 {
             states: Some(self.config.joint_attention_dim),
             pooled: Some(self.config.pooled_projection_dim),
         };
-        let told = embeddings::told(request, is_guided, widths, &self.device, |prompts, skip| {
-            self.text.encode(prompts, skip, lengths, &self.device)
-        })?;
+        let chunks = |prompts: &[String], wording| self.text.chunks(prompts, wording);
+        let encode = |prompts: &[String], asked| self.text.encode(prompts, asked, lengths, &self.device);
+        let told = embeddings::told(request, is_guided, widths, &self.device, chunks, encode)?;
         self.text.done(request.memory);
         let pictures = told.pictures;
         let (states, pooled) = (told.both.states, told.both.pooled);

@@ -4,5 +4,7 @@
 mod golden;
 #[path = "pipelines/lora.rs"]
 mod lora;
+#[path = "pipelines/prompts.rs"]
+mod prompts;
 #[path = "pipelines/running.rs"]
 mod running;

@@ -2,6 +2,7 @@
 //!
 //! - [`Tokenizer`]: a prompt as numbers, those that transformers gives; from a folder, or built in.
 //! - [`ClipText`]: CLIP's text encoder, by transformers' config and weights.
+//! - [`WeightedPrompt`]: prompts that weigh their words, and that are longer than an encoder reads at once.
 //! - [`T5Encoder`]: T5's text encoder, the same.
 //!
 //! ```
@@ -22,6 +23,7 @@
 
 pub mod clip;
 mod hidden_act;
+pub mod prompt;
 mod sizes;
 pub mod t5;
 pub mod tokenizer;
@@ -29,5 +31,6 @@ pub mod tokenizer;
 pub use clip::{ClipText, ClipTextConfig, ClipTextOutput, TextHead};
 pub use hidden_act::HiddenAct;
 pub use kiln_checkpoint::ConfigError;
+pub use prompt::{WeightedPrompt, Words};
 pub use t5::{FeedForward, T5Config, T5Encoder};
-pub use tokenizer::{ClipPad, Length, Tokenizer, TokenizerError, Tokens};
+pub use tokenizer::{Chunk, ClipPad, Length, Tokenizer, TokenizerError, Tokens};

@@ -6,6 +6,8 @@ mod clip;
 mod goldens;
 #[path = "text/malformed.rs"]
 mod malformed;
+#[path = "text/prompt.rs"]
+mod prompt;
 #[path = "text/t5.rs"]
 mod t5;
 #[path = "text/tokenizer.rs"]

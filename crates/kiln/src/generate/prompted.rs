@@ -17,7 +17,7 @@ use kiln::picture::{Channels, Filter, Picture};
 use kiln::pipelines::{
     Drawn, Inputs, Lora, Memory, Observer, OneOrMany, Pieces, PipelineError, Progress, Request,
     STABLE_DIFFUSION, STABLE_DIFFUSION_3, Settings, StableDiffusion, StableDiffusion3, Tiling, UNCONDITIONAL,
-    Unconditional, pictures,
+    Unconditional, Wording, pictures,
 };
 use serde::{Deserialize, Serialize};
 
@@ -33,12 +33,15 @@ const KEYWORD: &str = "kiln";
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Pipelines (Stable Diffusion and others)")]
 pub struct Prompted {
-    /// What the picture shows; several times for several pictures
+    /// What the picture shows; several times for several pictures. Words may weigh more, (kiln:1.3), or less, [kiln], and are as many as you like
     #[arg(long, value_name = "TEXT")]
     pub prompt: Vec<String>,
     /// What it is to be unlike
     #[arg(long, value_name = "TEXT")]
     pub negative_prompt: Option<String>,
+    /// Brackets in prompts are characters, and what is beyond CLIP's 77 tokens is left out: as diffusers takes them
+    #[arg(long)]
+    pub literal: bool,
     /// Width in pixels
     #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..=16384))]
     pub width: Option<u32>,
@@ -101,6 +104,7 @@ pub struct Recipe {
     control_image: Vec<PathBuf>,
     control_mask: Vec<PathBuf>,
     lora: Vec<String>,
+    wording: Option<Wording>,
     settings: Settings,
 }
 
@@ -163,6 +167,7 @@ impl Recipe {
             control_image: any_or(&asked.control_image, before.control_image),
             control_mask: any_or(&asked.control_mask, before.control_mask),
             lora: any_or(&asked.lora, before.lora),
+            wording: asked.literal.then_some(Wording::Literal).or(before.wording),
             settings,
         })
     }
@@ -257,6 +262,7 @@ fn draw(
             }
             let mut base: Request = $base;
             base.memory = memory;
+            base.wording = recipe.wording.unwrap_or(Wording::Weighted);
             if options.pipeline.low_memory {
                 base.pieces = Pieces::Tiles(Tiling::new(64, 16)?);
             }

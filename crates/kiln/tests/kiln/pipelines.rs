@@ -94,6 +94,26 @@ fn pictures_masks_and_controls_are_taken_from_files() {
 }
 
 #[test]
+fn words_are_weighed_unless_they_are_meant_literally() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = without_controls(dir.path());
+    let words = ["generate", "--model", model.to_str().unwrap(), "--steps", "2", "--out", "a.png"];
+    let drawn = |more: &[&str]| {
+        succeeds(dir.path(), &[&words[..], more].concat());
+        Picture::open(dir.path().join("a.png")).unwrap()
+    };
+    let plain = drawn(&["--prompt", "a red kiln"]);
+    assert_eq!(drawn(&["--prompt", "a (red:1) kiln"]), plain);
+    assert_eq!(drawn(&["--prompt", "a red kiln", "--literal"]), plain);
+    let weighed = drawn(&["--prompt", "a (red:1.4) kiln"]);
+    assert_ne!(weighed, plain);
+    let literal = drawn(&["--prompt", "a (red:1.4) kiln", "--literal"]);
+    assert!(literal != plain && literal != weighed);
+    succeeds(dir.path(), &["generate", "--like", "a.png", "--out", "b.png"]);
+    assert_eq!(Picture::open(dir.path().join("b.png")).unwrap(), literal, "literally again");
+}
+
+#[test]
 fn loras_are_weighed() {
     let dir = tempfile::tempdir().unwrap();
     let model = without_controls(dir.path());

@@ -15,8 +15,10 @@
 //! | `clip`, `t5` | the two kinds, from files or built in |
 //! | `charsmap` | whether T5's table of characters can be trusted |
 //! | `tokens` | a prompt as numbers, and as a tensor |
+//! | `chunks` | a prompt with weights, in as many chunks as it takes |
 
 mod charsmap;
+mod chunks;
 mod clip;
 mod error;
 mod folder;
@@ -29,6 +31,7 @@ use std::path::Path;
 use tokenizers::tokenizer::PostProcessor;
 use tokenizers::{Encoding, TruncationDirection};
 
+pub use chunks::Chunk;
 pub use clip::ClipPad;
 pub use error::TokenizerError;
 pub use tokens::Tokens;
