@@ -15,6 +15,7 @@ mod orderless;
 pub mod pixel;
 pub mod sequence;
 mod table;
+pub mod zoo;
 
 pub use error::AutoregressiveError;
 pub use family::{Family, Values};
@@ -30,4 +31,4 @@ pub use pixel::{
     PixelCnnPlusPlusConfig, PixelRnn, PixelRnnConfig, Recurrence,
 };
 pub use sequence::{Recurrent, RecurrentConfig, Transformer, TransformerConfig, WaveNet, WaveNetConfig};
-pub use table::{FullTable, Independent, MOST_TABLED};
+pub use table::{FullTable, Independent, IndependentConfig, MOST_TABLED};

@@ -5,6 +5,7 @@
 //! Independent    p(x_i | x_<i)     = p_i                    n numbers; given a class it is naive Bayes
 //! ```
 
+use burn::config::Config;
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
@@ -98,6 +99,19 @@ impl AutoregressiveModel for FullTable {
     }
 }
 
+/// Configuration of an [`Independent`].
+#[derive(Config, Debug)]
+pub struct IndependentConfig {
+    /// How many variables.
+    pub variables: usize,
+    /// The distribution of a variable.
+    #[config(default = "Family::Bernoulli")]
+    pub family: Family,
+    /// The number of numbers that a sample is given with.
+    #[config(default = 0)]
+    pub given: usize,
+}
+
 /// Independent variables: given a class, naive Bayes; see the [module](self).
 #[derive(Module, Debug)]
 pub struct Independent {
@@ -109,19 +123,19 @@ pub struct Independent {
     order: Order,
 }
 
-impl Independent {
-    /// `n` variables, told `given` numbers each.
+impl IndependentConfig {
+    /// The model on `device`, all of whose numbers are 0.
     ///
     /// # Errors
     /// [`AutoregressiveError::Config`] of the family.
-    pub fn new(n: usize, family: Family, given: usize, device: &Device) -> Result<Self, AutoregressiveError> {
+    pub fn init(&self, device: &Device) -> Result<Independent, AutoregressiveError> {
+        let Self { variables, family, given } = *self;
         family.check()?;
-        let width = family.width();
-        Ok(Self {
-            bias: Initializer::Zeros.init([n, width], device),
-            given: Given::new(given, n * width, device),
+        Ok(Independent {
+            bias: Initializer::Zeros.init([variables, family.width()], device),
+            given: Given::new(given, variables * family.width(), device),
             family,
-            order: Order::natural(n),
+            order: Order::natural(variables),
         })
     }
 }

@@ -11,6 +11,7 @@ use kiln::diffusion::{PROCESSES, SOLVERS, TimeSampling};
 
 use crate::generate::Prompted;
 use crate::scenes::Scenes;
+use crate::train_autoregressive::TrainAutoregressive;
 use crate::train_detector::TrainDetector;
 use crate::upscale::Method;
 
@@ -32,6 +33,8 @@ pub enum Command {
     Upscale(Upscale),
     /// Find objects in photographs with a DETR: boxes drawn on them, and COCO's results
     Detect(Detect),
+    /// Train a model of p(x) as a product of conditionals, on digits or other pictures
+    TrainAutoregressive(TrainAutoregressive),
     /// Train a DETR on a data set in COCO's form
     TrainDetector(TrainDetector),
     /// Make a data set in COCO's form: digits on photographs, and where they are

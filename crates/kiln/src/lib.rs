@@ -11,6 +11,7 @@
 //! | [`attention`], [`upsampling`], [`blocks`] | layers that networks are made of |
 //! | [`denoisers`] | networks that predict noise, score or velocity |
 //! | [`autoencoder`] | pictures to latents and back |
+//! | [`autoregressive`] | p(x) as a product of conditionals: FVSBN, NADE, MADE, PixelCNN and others |
 //! | [`text`] | text encoders and their tokenizers |
 //! | [`conditioning`] | control networks |
 //! | [`pipelines`] | prompt in, picture out: Stable Diffusion with control networks |
@@ -34,6 +35,7 @@
 
 pub use kiln_attention as attention;
 pub use kiln_autoencoder as autoencoder;
+pub use kiln_autoregressive as autoregressive;
 pub use kiln_backend as backend;
 pub use kiln_blocks as blocks;
 pub use kiln_checkpoint as checkpoint;

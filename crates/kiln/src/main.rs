@@ -13,6 +13,7 @@ mod scenes;
 mod score;
 mod source;
 mod train;
+mod train_autoregressive;
 mod train_detector;
 mod upscale;
 mod verify;
@@ -36,6 +37,9 @@ fn main() -> ExitCode {
         cli::Command::Train(options) => train::run(&options).map(|()| ExitCode::SUCCESS),
         cli::Command::Upscale(options) => upscale::run(&options).map(|()| ExitCode::SUCCESS),
         cli::Command::Detect(options) => detect::run(&options).map(|()| ExitCode::SUCCESS),
+        cli::Command::TrainAutoregressive(options) => {
+            train_autoregressive::run(&options).map(|()| ExitCode::SUCCESS)
+        }
         cli::Command::TrainDetector(options) => train_detector::run(&options).map(|()| ExitCode::SUCCESS),
         cli::Command::Scenes(options) => scenes::run(&options).map(|()| ExitCode::SUCCESS),
         cli::Command::Score(options) => score::run(&options).map(|()| ExitCode::SUCCESS),

@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Tensor};
 use kiln_autoregressive::{
-    AutoregressiveError, AutoregressiveModel, Canvas, Family, FullTable, FvsbnConfig, GatedPixelCnnConfig, Independent,
+    AutoregressiveError, AutoregressiveModel, Canvas, Family, FullTable, FvsbnConfig, GatedPixelCnnConfig, IndependentConfig,
     Labelled, MadeConfig, NadeConfig, Order, OrderlessNadeConfig, PixelCnnConfig, PixelCnnPlusPlusConfig,
     PixelRnnConfig, Recurrence, TransformerConfig, WaveNetConfig, Wiring,
 };
@@ -25,7 +25,7 @@ fn values_outside_the_domain_are_named() {
         assert!(matches!(error, AutoregressiveError::Value { row: 0, variable: 1, .. }), "{error}");
     }
     let family = Family::Categorical { levels: 4 };
-    let model = Independent::new(2, family, 0, &device).unwrap();
+    let model = IndependentConfig::new(2).with_family(family).init(&device).unwrap();
     let error = model.log_prob(Tensor::from_data([[3., 4.]], &device), None).unwrap_err();
     assert!(error.to_string().ends_with("expected 0, 1, ..., 3"), "{error}");
     let rnade = NadeConfig::real(Order::natural(2), 3, 2).init(&device).unwrap();
@@ -48,7 +48,7 @@ fn samples_of_another_length_and_what_they_are_given_with() {
     assert_eq!(model.sample(1, None, NoiseKey::new(0)).unwrap_err(), wrong(0));
     let error = model.complete(x(), &[true; 2], given(2), NoiseKey::new(0)).unwrap_err();
     assert_eq!(error, AutoregressiveError::Length { found: 2, expected: 3 });
-    let plain = Independent::new(3, Family::Bernoulli, 0, &device).unwrap();
+    let plain = IndependentConfig::new(3).init(&device).unwrap();
     assert!(matches!(Labelled::new(plain, &device).unwrap_err(), AutoregressiveError::Config { field: "given", .. }));
 }
 

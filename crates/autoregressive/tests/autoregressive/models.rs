@@ -4,7 +4,7 @@ use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 use kiln_attention::language_model::AttentionKind;
 use kiln_autoregressive::{
-    AutoregressiveModel, Canvas, DirectLinks, Family, FullTable, FvsbnConfig, GatedPixelCnnConfig, Independent,
+    AutoregressiveModel, Canvas, DirectLinks, Family, FullTable, FvsbnConfig, GatedPixelCnnConfig, IndependentConfig,
     MadeConfig, NadeConfig, NadeUnits, Order, OrderlessNadeConfig, PixelCnnConfig, PixelCnnPlusPlusConfig,
     PixelRnnConfig, Recurrence, RecurrentConfig, TransformerConfig, WaveNetConfig, Wiring,
 };
@@ -72,7 +72,7 @@ pub fn binary(device: &Device, given: usize, visitor: &mut impl Visitor) {
     if given == 0 {
         visitor.visit("full table", shaken(FullTable::new(order(), device).unwrap(), 15));
     }
-    visitor.visit("independent", shaken(Independent::new(6, Family::Bernoulli, given, device).unwrap(), 16));
+    visitor.visit("independent", shaken(IndependentConfig::new(6).with_given(given).init(device).unwrap(), 16));
 }
 
 /// Models in colour: 2 x 3 pixels of three channels with three levels each.

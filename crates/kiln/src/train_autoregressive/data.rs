@@ -1,0 +1,118 @@
+//! Pictures as the variables of a model.
+
+use anyhow::{Result, bail};
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use kiln::backend::noise::{NoiseKey, uniform_values};
+use kiln::picture::{Channels, Filter, Picture};
+use kiln::training::data::{FolderOptions, OpenOptions, Pictures, Split};
+
+use super::options::{Format, TrainAutoregressive};
+
+/// Pictures whose pixels are 0, 1, ..., levels - 1.
+pub struct Discrete {
+    pub format: Format,
+    levels: usize,
+    /// `[count, variables]`.
+    values: Vec<f32>,
+    labels: Option<Vec<u32>>,
+}
+
+/// The step of the noise that binarises: far from those of training and drawing.
+const BINARISING: u64 = 1 << 40;
+
+impl Discrete {
+    /// What to learn from, and what is held out: of IDX data with a test set that one, else every tenth picture.
+    pub fn open(options: &TrainAutoregressive) -> Result<[Self; 2]> {
+        let channels = if options.colour { Channels::Rgb } else { Channels::Grey };
+        let size = options.size.unwrap_or(28);
+        let folder = FolderOptions { size, channels, ..FolderOptions::default() };
+        let all = Pictures::open(&options.data, &OpenOptions { split: Split::Train, folder })?;
+        let all_of = |pictures: &Pictures| (0..pictures.len()).collect::<Vec<_>>();
+        if options.data.is_dir()
+            && let Ok(test) = Pictures::idx(&options.data, Split::Test)
+        {
+            let halves = [(&all, 0), (&test, 1)];
+            let [train, test] =
+                halves.map(|(pictures, half)| Self::new(pictures, &all_of(pictures), options, half));
+            return Ok([train?, test?]);
+        }
+        let (test, train): (Vec<_>, Vec<_>) = all_of(&all).into_iter().partition(|i| i % 10 == 9);
+        if test.is_empty() {
+            bail!("{} holds fewer than ten pictures: none can be held out", options.data.display());
+        }
+        Ok([Self::new(&all, &train, options, 0)?, Self::new(&all, &test, options, 1)?])
+    }
+
+    fn new(pictures: &Pictures, indices: &[usize], options: &TrainAutoregressive, half: u64) -> Result<Self> {
+        let levels = options.levels as usize;
+        let mut values = Vec::new();
+        let mut format = [0; 3];
+        for &index in indices {
+            let picture = reduced(pictures.picture(index), options.size)?;
+            let channels = picture.channels().count();
+            format = [channels, picture.height() as usize, picture.width() as usize];
+            let pixels = picture.samples();
+            let planes = (0..channels).flat_map(|c| pixels.iter().skip(c).step_by(channels)).copied();
+            if levels == 2 {
+                // Its own numbers for each picture and half, whatever else is in the set.
+                let key = NoiseKey::new(options.seed).at_sample(2 * index as u64 + half).at_step(BINARISING);
+                let uniforms = uniform_values(pixels.len(), key);
+                values.extend(planes.zip(uniforms).map(|(x, u)| f32::from(u8::from(u * 255.0 < f32::from(x)))));
+            } else {
+                values.extend(planes.map(|x| (usize::from(x) * levels / 256) as f32));
+            }
+        }
+        let [channels, height, width] = format;
+        let labels = pictures.labels().map(|labels| indices.iter().map(|&i| labels[i]).collect());
+        let format = Format { channels, height, width, classes: pictures.class_names().len() };
+        Ok(Self { format, levels, values, labels })
+    }
+
+    pub fn len(&self) -> usize {
+        self.values.len() / self.variables()
+    }
+
+    pub fn variables(&self) -> usize {
+        let Format { channels, height, width, .. } = self.format;
+        channels * height * width
+    }
+
+    /// Some of them, `[batch, variables]`.
+    pub fn batch(&self, indices: &[usize], device: &Device) -> Tensor<2> {
+        let n = self.variables();
+        let values: Vec<f32> =
+            indices.iter().flat_map(|&i| &self.values[i * n..][..n]).copied().collect();
+        Tensor::from_data(TensorData::new(values, [indices.len(), n]), device)
+    }
+
+    /// Their classes.
+    pub fn labels(&self, indices: &[usize], device: &Device) -> Option<Tensor<1, Int>> {
+        let labels = self.labels.as_ref()?;
+        let labels: Vec<i64> = indices.iter().map(|&i| i64::from(labels[i])).collect();
+        let labels = TensorData::new(labels, [indices.len()]);
+        Some(Tensor::from_data(labels, device))
+    }
+
+    /// Values, `[batch, variables]`, as pictures to look at.
+    pub fn pictures(&self, x: &Tensor<2>) -> Result<Vec<Picture>> {
+        let Format { channels, height, width, .. } = self.format;
+        let layout = if channels == 3 { Channels::Rgb } else { Channels::Grey };
+        let values: Vec<f32> = x.to_data().iter().collect();
+        let scale = 255.0 / (self.levels - 1) as f32;
+        let pictures = values.chunks_exact(self.variables()).map(|planes| {
+            let pixel = |p: usize| (0..channels).map(move |c| (planes[c * height * width + p] * scale).round() as u8);
+            let pixels: Vec<u8> = (0..height * width).flat_map(pixel).collect();
+            Ok(Picture::new(width as u32, height as u32, layout, pixels)?)
+        });
+        pictures.collect()
+    }
+}
+
+fn reduced(picture: Picture, size: Option<u32>) -> Result<Picture> {
+    match size {
+        Some(size) if (picture.width(), picture.height()) != (size, size) => {
+            Ok(picture.resize(size, size, Filter::Bilinear)?)
+        }
+        _ => Ok(picture),
+    }
+}
