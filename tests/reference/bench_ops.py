@@ -61,6 +61,23 @@ def interpolate(mode):
     return lambda: F.interpolate(x, scale_factor=2, mode=mode, **options)
 
 
+def shuffle(function):
+    x = torch.randn(FEATURES)
+    return lambda: function(x, 2)
+
+
+def max_unpool():
+    x, indices = F.max_pool2d(torch.randn(1, FEATURES[1], 2 * FEATURES[2], 2 * FEATURES[3]), 2, return_indices=True)
+    return lambda: F.max_unpool2d(x, indices, 2)
+
+
+def conv_transpose2d(channels, to, kernel, **options):
+    groups = options.get("groups", 1)
+    x, weight = torch.randn(1, channels, *FEATURES[2:]), torch.randn(channels, to, kernel, kernel)
+    bias = torch.randn(to) if groups == 1 else None
+    return lambda: F.conv_transpose2d(x, weight, bias, stride=2, padding=1, **options)
+
+
 def copy():
     source = torch.ones(ADAMW_TENSORS * ADAMW_EDGE**2)
     target = torch.zeros_like(source)
@@ -86,6 +103,7 @@ def cases():
     once = 2 * 4 * torch.Size(FEATURES).numel()
     convolution = lambda channels, edge: 18 * channels**2 * edge**2
     products = lambda n, heads, d: 4 * n * n * d * heads
+    transposed = lambda kernel: 2 * 128 * 64 * 64 * 64 * kernel**2
     adamw = 28 * ADAMW_TENSORS * ADAMW_EDGE**2
     return {
         "matmul [1024,1024]": (2 * MATMUL**3, 0, matmul),
@@ -100,6 +118,20 @@ def cases():
         "interpolate nearest x2 [1,320,64,64]": (0, 2.5 * once, lambda: interpolate("nearest")),
         "interpolate bilinear x2 [1,320,64,64]": (0, 2.5 * once, lambda: interpolate("bilinear")),
         "interpolate bicubic x2 [1,320,64,64]": (0, 2.5 * once, lambda: interpolate("bicubic")),
+        "pixel_shuffle x2 [1,320,64,64]": (0, once, lambda: shuffle(F.pixel_shuffle)),
+        "pixel_unshuffle x2 [1,320,64,64]": (0, once, lambda: shuffle(F.pixel_unshuffle)),
+        "max_unpool2d x2 [1,320,64,64]": (0, 3.5 * once, max_unpool),
+        "conv_transpose2d 4x4 s2 p1 128-64 channels 64x64": (transposed(4), 0, lambda: conv_transpose2d(128, 64, 4)),
+        "conv_transpose2d 3x3 s2 p1 op1 128-64 channels 64x64": (
+            transposed(3),
+            0,
+            lambda: conv_transpose2d(128, 64, 3, output_padding=1),
+        ),
+        "conv_transpose2d bilinear x2 depthwise [1,320,64,64]": (
+            0,
+            2.5 * once,
+            lambda: conv_transpose2d(FEATURES[1], 1, 4, groups=FEATURES[1]),
+        ),
         "copy 25M": (0, 8 * ADAMW_TENSORS * ADAMW_EDGE**2, copy),
         "adamw_step 25M in 100 (torch: fused)": (0, adamw, lambda: adamw_step(fused=True)),
         "adamw_step 25M in 100 (torch: foreach)": (0, adamw, lambda: adamw_step(foreach=True)),

@@ -10,8 +10,8 @@
 use std::io::{BufRead, Write};
 use std::time::{Duration, Instant};
 
-use burn::tensor::ops::ConvOptions;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::ops::{ConvOptions, ConvTransposeOptions};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use kiln_backend::noise::{self, NoiseKey};
 use kiln_backend::ops::{
     self, Activation, AdamWHyper, AttentionOptions, FeatureFunction, Interpolation, InterpolationMode,
@@ -91,6 +91,8 @@ fn cases() -> Vec<Case> {
     let convolution = |channels: f64, edge: f64| 18.0 * channels * channels * edge * edge;
     // Two products of n x n x d a head.
     let attention = |n: f64, heads: f64, d: f64| 4.0 * n * n * d * heads;
+    // Each of 64 x 64 pixels of 128 channels meets every tap of 64 filters.
+    let transposed = |kernel: f64| 2.0 * 128.0 * 64.0 * 64.0 * 64.0 * kernel * kernel;
     // Parameter and moments read and written, the gradient read.
     let adamw = 28.0 * (ADAMW_TENSORS * ADAMW_EDGE * ADAMW_EDGE) as f64;
     vec![
@@ -119,6 +121,28 @@ fn cases() -> Vec<Case> {
         }),
         case("interpolate bicubic x2 [1,320,64,64]", 0.0, 2.5 * once, |device| {
             interpolate(InterpolationMode::Bicubic, device)
+        }),
+        case("pixel_shuffle x2 [1,320,64,64]", 0.0, once, |device| {
+            let x = normal(FEATURES, 0, device);
+            Box::new(move || drop(ops::pixel_shuffle(x.clone(), 2)))
+        }),
+        case("pixel_unshuffle x2 [1,320,64,64]", 0.0, once, |device| {
+            let x = normal(FEATURES, 0, device);
+            Box::new(move || drop(ops::pixel_unshuffle(x.clone(), 2)))
+        }),
+        // Values and indices of eight bytes read, four times as many values written.
+        case("max_unpool2d x2 [1,320,64,64]", 0.0, 3.5 * once, max_unpool),
+        case("conv_transpose2d 4x4 s2 p1 128-64 channels 64x64", transposed(4.0), 0.0, |device| {
+            let options = ConvTransposeOptions::new([2, 2], [1, 1], [0, 0], [1, 1], 1);
+            conv_transpose2d([128, 64], 4, options, device)
+        }),
+        case("conv_transpose2d 3x3 s2 p1 op1 128-64 channels 64x64", transposed(3.0), 0.0, |device| {
+            let options = ConvTransposeOptions::new([2, 2], [1, 1], [1, 1], [1, 1], 1);
+            conv_transpose2d([128, 64], 3, options, device)
+        }),
+        case("conv_transpose2d bilinear x2 depthwise [1,320,64,64]", 0.0, 2.5 * once, |device| {
+            let options = ConvTransposeOptions::new([2, 2], [1, 1], [0, 0], [1, 1], FEATURES[1]);
+            conv_transpose2d([FEATURES[1], 1], 4, options, device)
         }),
         case("copy 25M", 0.0, 8.0 * (ADAMW_TENSORS * ADAMW_EDGE * ADAMW_EDGE) as f64, copy),
         case("adamw_step 25M in 100 (torch: fused)", 0.0, adamw, adamw_step),
@@ -193,6 +217,38 @@ fn interpolate(mode: InterpolationMode, device: &Device) -> Operation {
     let x = normal(FEATURES, 0, device);
     let size = [2 * FEATURES[2], 2 * FEATURES[3]];
     Box::new(move || drop(ops::interpolate(x.clone(), size, Interpolation::from(mode))))
+}
+
+/// Back to the places where pooling of 2 x 2 pixels found them.
+fn max_unpool(device: &Device) -> Operation {
+    let [batch, channels, height, width] = FEATURES;
+    let inputs = height * width;
+    let x = normal([batch, channels, inputs], 0, device);
+    // One of the four pixels of each window, in turn.
+    let place = |i: usize| {
+        let (y, x) = (i % inputs / width, i % width);
+        (2 * y + i / 2 % 2) * 2 * width + 2 * x + i % 2
+    };
+    let places: Vec<i64> = (0..batch * channels * inputs).map(|i| place(i) as i64).collect();
+    let places = TensorData::new(places, [batch, channels, inputs]);
+    let places = Tensor::<3, Int>::from_data(places, (device, DType::I64));
+    Box::new(move || drop(ops::max_unpool(x.clone(), places.clone(), 4 * inputs)))
+}
+
+fn conv_transpose2d(
+    [from, to]: [usize; 2],
+    kernel: usize,
+    options: ConvTransposeOptions<2>,
+    device: &Device,
+) -> Operation {
+    let [_, _, height, width] = FEATURES;
+    let x = normal([1, from, height, width], 0, device);
+    let (weight, bias) =
+        (normal([from, to, kernel, kernel], 1, device), normal([to * options.groups], 2, device));
+    let bias = (options.groups == 1).then_some(bias);
+    Box::new(move || {
+        drop(ops::conv_transpose2d(x.clone(), weight.clone(), bias.clone(), options.clone()));
+    })
 }
 
 /// Host memory, whatever the device: what the bytes of other cases are to be compared with.

@@ -4,9 +4,9 @@ use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
-use burn::backend::tensor::FloatTensor;
+use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, AutodiffBackend, Backend};
-use burn::tensor::ops::ConvOptions;
+use burn::tensor::ops::{ConvOptions, ConvTransposeOptions};
 
 use crate::ops::{Activation, Causality, FeatureFunction, Taps};
 use crate::{AttentionMask, Bias, FusedOps, composed};
@@ -118,6 +118,56 @@ impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
             OpsKind::UnTracked(prep) => prep.finish(B::resample(x, rows, columns)),
         }
     }
+
+    fn convolve_transposed(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: Bias<Self>,
+        options: ConvTransposeOptions<2>,
+    ) -> FloatTensor<Self> {
+        let ((x, nx), (w, nw)) = (x.into_parts(), weight.into_parts());
+        let state = (x.clone(), w.clone(), options.clone());
+        match bias {
+            Bias::None => match ConvTransposeGrad.prepare::<C>([nx, nw]).compute_bound().stateful() {
+                OpsKind::Tracked(prep) => {
+                    prep.finish(state, B::convolve_transposed(x, w, Bias::None, options))
+                }
+                OpsKind::UnTracked(prep) => prep.finish(B::convolve_transposed(x, w, Bias::None, options)),
+            },
+            Bias::PerChannel(bias) => {
+                let (b, nb) = bias.into_parts();
+                let bias = Bias::PerChannel(b);
+                match ConvTransposeGrad.prepare::<C>([nx, nw, nb]).compute_bound().stateful() {
+                    OpsKind::Tracked(prep) => prep.finish(state, B::convolve_transposed(x, w, bias, options)),
+                    OpsKind::UnTracked(prep) => prep.finish(B::convolve_transposed(x, w, bias, options)),
+                }
+            }
+        }
+    }
+
+    fn pixel_shuffle(x: FloatTensor<Self>, factor: usize) -> FloatTensor<Self> {
+        let (x, node) = x.into_parts();
+        match ShuffleGrad.prepare::<C>([node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish(factor, B::pixel_shuffle(x, factor)),
+            OpsKind::UnTracked(prep) => prep.finish(B::pixel_shuffle(x, factor)),
+        }
+    }
+
+    fn pixel_unshuffle(x: FloatTensor<Self>, factor: usize) -> FloatTensor<Self> {
+        let (x, node) = x.into_parts();
+        match UnshuffleGrad.prepare::<C>([node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish(factor, B::pixel_unshuffle(x, factor)),
+            OpsKind::UnTracked(prep) => prep.finish(B::pixel_unshuffle(x, factor)),
+        }
+    }
+
+    fn max_unpool(x: FloatTensor<Self>, indices: IntTensor<Self>, outputs: usize) -> FloatTensor<Self> {
+        let (x, node) = x.into_parts();
+        match UnpoolGrad.prepare::<C>([node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish(indices.clone(), B::max_unpool(x, indices, outputs)),
+            OpsKind::UnTracked(prep) => prep.finish(B::max_unpool(x, indices, outputs)),
+        }
+    }
 }
 
 /// Whether a gradient would flow back into `x`: it is known by preparing an operation on it.
@@ -223,6 +273,67 @@ impl<B: FusedOps> Backward<B, 1> for ResampleGrad {
         let (rows, columns) = ops.state;
         if let [Some(parent)] = ops.parents {
             grads.register::<B>(parent.id, B::resample(grad, rows.transpose(), columns.transpose()));
+        }
+    }
+}
+
+/// With a bias, or without.
+#[derive(Debug)]
+struct ConvTransposeGrad;
+
+impl<B: FusedOps, const N: usize> Backward<B, N> for ConvTransposeGrad {
+    type State = (FloatTensor<B>, FloatTensor<B>, ConvTransposeOptions<2>);
+
+    fn backward(self, ops: Ops<Self::State, N>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = grads.consume::<B>(&ops.node);
+        let (x, weight, options) = ops.state;
+        let (dx, dw, db) = B::convolve_transposed_backward(x, weight, grad, options);
+        for (parent, gradient) in ops.parents.into_iter().zip([dx, dw, db]) {
+            if let Some(parent) = parent {
+                grads.register::<B>(parent.id, gradient);
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct ShuffleGrad;
+
+impl<B: FusedOps> Backward<B, 1> for ShuffleGrad {
+    type State = usize;
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = grads.consume::<B>(&ops.node);
+        if let [Some(parent)] = ops.parents {
+            grads.register::<B>(parent.id, B::pixel_unshuffle(grad, ops.state));
+        }
+    }
+}
+
+#[derive(Debug)]
+struct UnshuffleGrad;
+
+impl<B: FusedOps> Backward<B, 1> for UnshuffleGrad {
+    type State = usize;
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = grads.consume::<B>(&ops.node);
+        if let [Some(parent)] = ops.parents {
+            grads.register::<B>(parent.id, B::pixel_shuffle(grad, ops.state));
+        }
+    }
+}
+
+#[derive(Debug)]
+struct UnpoolGrad;
+
+impl<B: FusedOps> Backward<B, 1> for UnpoolGrad {
+    type State = IntTensor<B>;
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = grads.consume::<B>(&ops.node);
+        if let [Some(parent)] = ops.parents {
+            grads.register::<B>(parent.id, B::max_unpool_backward(grad, ops.state));
         }
     }
 }

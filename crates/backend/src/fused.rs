@@ -6,9 +6,9 @@
 // The macro names every backend compiled in, the deprecated ndarray among them.
 #![cfg_attr(feature = "ndarray", allow(deprecated))]
 
-use burn::backend::tensor::FloatTensor;
+use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, ExtensionType, backend_extension};
-use burn::tensor::ops::ConvOptions;
+use burn::tensor::ops::{ConvOptions, ConvTransposeOptions};
 
 use crate::composed;
 use crate::ops::{Activation, AdamWHyper, Causality, FeatureFunction, Taps};
@@ -153,6 +153,52 @@ pub trait FusedOps: Backend {
     #[fusion(default)]
     fn resample(x: FloatTensor<Self>, rows: Taps, columns: Taps) -> FloatTensor<Self> {
         composed::resample::forward::<Self>(x, &rows, &columns)
+    }
+
+    /// See [`ops::conv_transpose2d`](crate::ops::conv_transpose2d).
+    #[fusion(default)]
+    fn convolve_transposed(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        #[extension_type] bias: Bias<Self>,
+        options: ConvTransposeOptions<2>,
+    ) -> FloatTensor<Self> {
+        composed::conv_transpose::forward::<Self>(x, weight, bias, options)
+    }
+
+    /// The gradients of [`convolve_transposed`](Self::convolve_transposed) with respect to `x`, `weight` and the bias.
+    #[fusion(default)]
+    fn convolve_transposed_backward(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        options: ConvTransposeOptions<2>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        composed::conv_transpose::backward::<Self>(x, weight, grad, options)
+    }
+
+    /// See [`ops::pixel_shuffle`](crate::ops::pixel_shuffle). Its adjoint is [`pixel_unshuffle`](Self::pixel_unshuffle).
+    #[fusion(default)]
+    fn pixel_shuffle(x: FloatTensor<Self>, factor: usize) -> FloatTensor<Self> {
+        composed::shuffle::forward::<Self>(x, factor)
+    }
+
+    /// See [`ops::pixel_unshuffle`](crate::ops::pixel_unshuffle). Its adjoint is [`pixel_shuffle`](Self::pixel_shuffle).
+    #[fusion(default)]
+    fn pixel_unshuffle(x: FloatTensor<Self>, factor: usize) -> FloatTensor<Self> {
+        composed::shuffle::backward::<Self>(x, factor)
+    }
+
+    /// See [`ops::max_unpool`](crate::ops::max_unpool).
+    #[fusion(default)]
+    fn max_unpool(x: FloatTensor<Self>, indices: IntTensor<Self>, outputs: usize) -> FloatTensor<Self> {
+        composed::unpooling::forward::<Self>(x, indices, outputs)
+    }
+
+    /// The gradient of [`max_unpool`](Self::max_unpool) with respect to `x`.
+    #[fusion(default)]
+    fn max_unpool_backward(grad: FloatTensor<Self>, indices: IntTensor<Self>) -> FloatTensor<Self> {
+        composed::unpooling::backward::<Self>(grad, indices)
     }
 
     /// See [`ops::adamw_step`](crate::ops::adamw_step).

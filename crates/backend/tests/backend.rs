@@ -4,6 +4,8 @@
 mod conformance;
 #[path = "backend/devices.rs"]
 mod devices;
+#[path = "backend/enlarging.rs"]
+mod enlarging;
 #[path = "backend/golden.rs"]
 mod golden;
 #[path = "backend/noise.rs"]

@@ -23,7 +23,7 @@ pub fn forward<B: Backend>(
 /// On CubeCL backends a convolution gives a view of `[batch, height, width, channels]`. Where it has one channel, Burn
 /// 0.22.1's fusion mistakes that view for a contiguous tensor and computes wrong values with it, without an error;
 /// through a flat shape it becomes one.
-fn plain<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
+pub(super) fn plain<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
     let shape = x.shape();
     if shape[1] != 1 {
         return x;

@@ -12,15 +12,15 @@ use crate::Bias;
 
 /// The sizes of one convolution.
 #[derive(Clone, Copy)]
-struct Problem {
-    channels: usize,
-    size: [usize; 2],
-    out_channels: usize,
-    kernel: [usize; 2],
-    stride: [usize; 2],
-    /// Above and to the left.
-    padding: [usize; 2],
-    out: [usize; 2],
+pub(super) struct Problem {
+    pub(super) channels: usize,
+    pub(super) size: [usize; 2],
+    pub(super) out_channels: usize,
+    pub(super) kernel: [usize; 2],
+    pub(super) stride: [usize; 2],
+    /// Above and to the left; below 0, so many rows and columns are left out.
+    pub(super) padding: [isize; 2],
+    pub(super) out: [usize; 2],
 }
 
 /// Whether the kernel takes these options.
@@ -42,13 +42,13 @@ impl Problem {
             out_channels,
             kernel: [kh, kw],
             stride: options.stride,
-            padding: [options.padding[0].0, options.padding[1].0],
+            padding: [options.padding[0].0, options.padding[1].0].map(usize::cast_signed),
             out: [out(height, kh, 0), out(width, kw, 1)],
         }
     }
 
     /// Values in a patch: the inner dimension of the products.
-    fn patch(&self) -> usize {
+    pub(super) fn patch(&self) -> usize {
         self.channels * self.kernel[0] * self.kernel[1]
     }
 
@@ -61,15 +61,17 @@ impl Problem {
     }
 
     /// Output rows in a strip: so many that their patches take a quarter of a megabyte.
-    fn strip(&self) -> usize {
+    pub(super) fn strip(&self) -> usize {
         (65_536 / (self.patch() * self.out[1]).max(1)).clamp(1, self.out[0])
     }
 
     /// For a kernel column: the outputs (first and end) whose input lies inside the picture.
     fn inside(&self, column: usize) -> (usize, usize) {
-        let (stride, padding, width) = (self.stride[1], self.padding[1], self.size[1]);
-        let first = padding.saturating_sub(column).div_ceil(stride);
-        let end = (width + padding).saturating_sub(column).div_ceil(stride).min(self.out[1]);
+        let stride = self.stride[1];
+        // Output 0's place, counted from the picture's edge.
+        let place = column.cast_signed() - self.padding[1];
+        let from = |edge: isize| (edge - place).max(0).unsigned_abs().div_ceil(stride);
+        let (first, end) = (from(0), from(self.size[1].cast_signed()).min(self.out[1]));
         (first.min(end), end)
     }
 
@@ -88,10 +90,10 @@ impl Problem {
                 for j in 0..self.kernel[1] {
                     let inside = self.inside(j);
                     for (n, row) in rows.clone().enumerate() {
-                        let y = (row * self.stride[0] + i).checked_sub(self.padding[0]);
+                        let y = (row * self.stride[0] + i).checked_add_signed(-self.padding[0]);
                         let source = y.filter(|&y| y < self.size[0]).map(|y| {
-                            let x = inside.0 * self.stride[1] + j;
-                            (channel * self.size[0] + y) * self.size[1] + x.saturating_sub(self.padding[1])
+                            let x = (inside.0 * self.stride[1] + j).saturating_add_signed(-self.padding[1]);
+                            (channel * self.size[0] + y) * self.size[1] + x
                         });
                         each(line * length + n * self.out[1], inside, source);
                     }
@@ -102,7 +104,7 @@ impl Problem {
     }
 
     /// The patches of output rows `rows`: `[patch, rows · out width]`.
-    fn gather(&self, sample: &[f32], rows: std::ops::Range<usize>, patches: &mut [f32]) {
+    pub(super) fn gather(&self, sample: &[f32], rows: std::ops::Range<usize>, patches: &mut [f32]) {
         let (width, stride) = (self.out[1], self.stride[1]);
         self.pieces(rows, |start, (first, end), source| {
             let line = &mut patches[start..start + width];

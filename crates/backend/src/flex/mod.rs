@@ -5,15 +5,20 @@ mod activation;
 mod adamw;
 mod attention;
 mod conv;
+mod conv_transpose;
+mod fresh;
 mod gemm;
 mod group_norm;
+mod interleave;
 mod linear_attention;
 mod math;
 mod resample;
+mod shuffle;
+mod unpooling;
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Flex, TensorMetadata};
-use burn::tensor::ops::ConvOptions;
+use burn::tensor::ops::{ConvOptions, ConvTransposeOptions};
 use burn::tensor::{DType, TensorData};
 
 use crate::ops::{Activation, AdamWHyper, Causality, FeatureFunction, Taps};
@@ -108,8 +113,7 @@ impl FusedOps for Flex {
     }
 
     fn convolve(x: FlexTensor, weight: FlexTensor, bias: Bias<Self>, options: ConvOptions<2>) -> FlexTensor {
-        let f32_bias = matches!(&bias, Bias::None) || matches!(&bias, Bias::PerChannel(b) if all_f32([b]));
-        match all_f32([&x, &weight]) && f32_bias && conv::takes(&options) {
+        match all_f32([&x, &weight]) && bias_is_f32(&bias) && conv::takes(&options) {
             true => conv::forward(x, weight, bias, &options),
             false => composed::conv::forward::<Self>(x, weight, bias, options),
         }
@@ -131,6 +135,46 @@ impl FusedOps for Flex {
         match all_f32([&x]) {
             true => resample::forward(x, &rows, &columns),
             false => composed::resample::forward::<Self>(x, &rows, &columns),
+        }
+    }
+
+    fn convolve_transposed(
+        x: FlexTensor,
+        weight: FlexTensor,
+        bias: Bias<Self>,
+        options: ConvTransposeOptions<2>,
+    ) -> FlexTensor {
+        match all_f32([&x, &weight]) && bias_is_f32(&bias) && conv_transpose::takes(&options) {
+            true => conv_transpose::forward(x, weight, bias, &options),
+            false => composed::conv_transpose::forward::<Self>(x, weight, bias, options),
+        }
+    }
+
+    fn pixel_shuffle(x: FlexTensor, factor: usize) -> FlexTensor {
+        match all_f32([&x]) {
+            true => shuffle::forward(x, factor),
+            false => composed::shuffle::forward::<Self>(x, factor),
+        }
+    }
+
+    fn pixel_unshuffle(x: FlexTensor, factor: usize) -> FlexTensor {
+        match all_f32([&x]) {
+            true => shuffle::backward(x, factor),
+            false => composed::shuffle::backward::<Self>(x, factor),
+        }
+    }
+
+    fn max_unpool(x: FlexTensor, indices: FlexTensor, outputs: usize) -> FlexTensor {
+        match all_f32([&x]) && unpooling::takes(&indices) {
+            true => unpooling::forward(x, indices, outputs),
+            false => composed::unpooling::forward::<Self>(x, indices, outputs),
+        }
+    }
+
+    fn max_unpool_backward(grad: FlexTensor, indices: FlexTensor) -> FlexTensor {
+        match all_f32([&grad]) && unpooling::takes(&indices) {
+            true => unpooling::backward(grad, indices),
+            false => composed::unpooling::backward::<Self>(grad, indices),
         }
     }
 
@@ -171,6 +215,13 @@ impl FusedOps for Flex {
 
 fn all_f32<const N: usize>(tensors: [&FlexTensor; N]) -> bool {
     tensors.iter().all(|t| t.dtype() == DType::F32)
+}
+
+fn bias_is_f32(bias: &Bias<Flex>) -> bool {
+    match bias {
+        Bias::None => true,
+        Bias::PerChannel(bias) => bias.dtype() == DType::F32,
+    }
 }
 
 fn mask_is_f32(mask: &AttentionMask<Flex>) -> bool {

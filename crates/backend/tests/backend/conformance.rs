@@ -25,7 +25,7 @@ use rstest_reuse::{apply, template};
 #[cfg_attr(feature = "rocm", case::rocm("rocm"))]
 pub fn every_backend(#[case] backend: &str) {}
 
-fn normal<const D: usize>(shape: [usize; D], sample: u64, device: &Device) -> Tensor<D> {
+pub fn normal<const D: usize>(shape: [usize; D], sample: u64, device: &Device) -> Tensor<D> {
     noise::normal(shape, NoiseKey { seed: 11, sample: 1000 * sample, step: 0 }, device)
 }
 
@@ -45,7 +45,7 @@ fn differentiate(
 
 /// Largest difference, relative to the largest value expected.
 #[track_caller]
-fn assert_close(what: &str, found: &TensorData, expected: &TensorData, tolerance: f32) {
+pub fn assert_close(what: &str, found: &TensorData, expected: &TensorData, tolerance: f32) {
     assert_eq!(found.shape(), expected.shape(), "{what}");
     let (found, expected) = (found.as_slice::<f32>().unwrap(), expected.as_slice::<f32>().unwrap());
     let largest = expected.iter().fold(1e-3_f32, |m, v| m.max(v.abs()));
@@ -54,7 +54,7 @@ fn assert_close(what: &str, found: &TensorData, expected: &TensorData, tolerance
     }
 }
 
-fn assert_conforms(
+pub fn assert_conforms(
     inputs: &[Tensor<4>],
     tolerance: f32,
     fused: impl Fn(&[Tensor<4>]) -> Tensor<4>,
