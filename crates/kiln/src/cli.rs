@@ -9,6 +9,7 @@ use kiln::backend::BACKENDS;
 use kiln::checkpoint::StoredDType;
 use kiln::diffusion::{PROCESSES, SOLVERS, TimeSampling};
 
+use crate::annotate::Annotate;
 use crate::generate::Prompted;
 use crate::scenes::Scenes;
 use crate::train_autoregressive::TrainAutoregressive;
@@ -31,6 +32,8 @@ pub enum Command {
     Train(Train),
     /// Make a photograph two or four times as large
     Upscale(Upscale),
+    /// Draw what control networks are shown: a photograph's edges, or the skeletons of poses
+    Annotate(Annotate),
     /// Find objects in photographs with a DETR: boxes drawn on them, and COCO's results
     Detect(Detect),
     /// Train a model of p(x) as a product of conditionals, on digits or other pictures

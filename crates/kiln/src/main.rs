@@ -1,6 +1,7 @@
 //! The program `kiln`.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // a program speaks
 
+mod annotate;
 mod cli;
 mod convert;
 mod detect;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         cli::Command::Generate(options) => generate::run(&options).map(|()| ExitCode::SUCCESS),
         cli::Command::Train(options) => train::run(&options).map(|()| ExitCode::SUCCESS),
         cli::Command::Upscale(options) => upscale::run(&options).map(|()| ExitCode::SUCCESS),
+        cli::Command::Annotate(options) => annotate::run(&options).map(|()| ExitCode::SUCCESS),
         cli::Command::Detect(options) => detect::run(&options).map(|()| ExitCode::SUCCESS),
         cli::Command::TrainAutoregressive(options) => {
             train_autoregressive::run(&options).map(|()| ExitCode::SUCCESS)

@@ -1,5 +1,7 @@
 //! The program, run as a user runs it, and the model that is in it.
 
+#[path = "kiln/annotate.rs"]
+mod annotate;
 #[path = "kiln/cases.rs"]
 mod cases;
 #[path = "kiln/convert.rs"]

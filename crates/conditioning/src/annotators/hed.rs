@@ -142,32 +142,38 @@ fn vgg_names(blocks: &[(usize, usize); 5]) -> Vec<View> {
     views
 }
 
+/// Channels and convolutions of each block, by the tensors that a file has.
+fn sizes(weights: &Checkpoint, layout: HedLayout) -> Option<[(usize, usize); 5]> {
+    let channels = |block: usize, layer: usize| {
+        let name = match layout {
+            HedLayout::ControlNet => format!("block{block}.convs.{layer}.weight"),
+            HedLayout::Vgg => format!("block{block}.conv{}.weight", layer + 1),
+        };
+        weights.info(&name)?.shape.first().copied()
+    };
+    let mut blocks = BLOCKS;
+    for (block, size) in (1..).zip(&mut blocks) {
+        *size = (channels(block, 0)?, (1..).find(|&layer| channels(block, layer).is_none())?);
+    }
+    Some(blocks)
+}
+
 impl Hed {
-    /// The network of a file: `ControlNetHED.pth`, the same as safetensors, or HED's own under VGG's names.
+    /// The network of a file: `ControlNetHED.pth`, the same as safetensors, or HED's own under VGG's names. Its sizes are the file's.
     ///
     /// # Errors
     /// [`AnnotatorError::NotHed`] for tensors of another network, [`AnnotatorError::Weights`] for a file that can't be read.
     pub fn load(weights: &Checkpoint, device: &Device) -> Result<Self, AnnotatorError> {
-        Self::load_sizes(weights, &BLOCKS, device)
-    }
-
-    /// As [`load`](Self::load), of other sizes than the published.
-    ///
-    /// # Errors
-    /// As [`load`](Self::load).
-    pub fn load_sizes(
-        weights: &Checkpoint,
-        blocks: &[(usize, usize); 5],
-        device: &Device,
-    ) -> Result<Self, AnnotatorError> {
-        let Some(layout) = HedLayout::of(weights) else {
+        let layout = HedLayout::of(weights);
+        let known = layout.and_then(|layout| Some((layout, sizes(weights, layout)?)));
+        let Some((layout, blocks)) = known else {
             return Err(AnnotatorError::NotHed { file: weights.label().to_owned() });
         };
-        let network = HedConfig { blocks: *blocks, layout }.init(device);
+        let network = HedConfig { blocks, layout }.init(device);
         let loaded = match layout {
             HedLayout::ControlNet => weights.load_into(network)?,
             HedLayout::Vgg => {
-                weights.view(vgg_names(blocks))?.load_into_but(network, |name| name == "norm")?
+                weights.view(vgg_names(&blocks))?.load_into_but(network, |name| name == "norm")?
             }
         };
         Ok(loaded.module)

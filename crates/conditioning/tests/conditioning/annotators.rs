@@ -15,9 +15,8 @@ use rstest::rstest;
 fn hed_computes_what_pytorch_does(#[case] file: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(file);
     let golden = Checkpoint::open(path).unwrap();
-    let blocks = [(4, 2), (6, 2), (8, 3), (8, 3), (8, 3)];
     for (backend, device) in testing::devices() {
-        let network = Hed::load_sizes(&golden, &blocks, &device).unwrap();
+        let network = Hed::load(&golden, &device).unwrap();
         let found =
             network.forward(Tensor::from_data(golden.tensor("input.picture").unwrap(), &device)).into_data();
         let expected = golden.tensor("output.edges").unwrap();

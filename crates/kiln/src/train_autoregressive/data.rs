@@ -57,7 +57,8 @@ impl Discrete {
                 // Its own numbers for each picture and half, whatever else is in the set.
                 let key = NoiseKey::new(options.seed).at_sample(2 * index as u64 + half).at_step(BINARISING);
                 let uniforms = uniform_values(pixels.len(), key);
-                values.extend(planes.zip(uniforms).map(|(x, u)| f32::from(u8::from(u * 255.0 < f32::from(x)))));
+                values
+                    .extend(planes.zip(uniforms).map(|(x, u)| f32::from(u8::from(u * 255.0 < f32::from(x)))));
             } else {
                 values.extend(planes.map(|x| (usize::from(x) * levels / 256) as f32));
             }
@@ -80,8 +81,7 @@ impl Discrete {
     /// Some of them, `[batch, variables]`.
     pub fn batch(&self, indices: &[usize], device: &Device) -> Tensor<2> {
         let n = self.variables();
-        let values: Vec<f32> =
-            indices.iter().flat_map(|&i| &self.values[i * n..][..n]).copied().collect();
+        let values: Vec<f32> = indices.iter().flat_map(|&i| &self.values[i * n..][..n]).copied().collect();
         Tensor::from_data(TensorData::new(values, [indices.len(), n]), device)
     }
 
@@ -100,7 +100,8 @@ impl Discrete {
         let values: Vec<f32> = x.to_data().iter().collect();
         let scale = 255.0 / (self.levels - 1) as f32;
         let pictures = values.chunks_exact(self.variables()).map(|planes| {
-            let pixel = |p: usize| (0..channels).map(move |c| (planes[c * height * width + p] * scale).round() as u8);
+            let pixel =
+                |p: usize| (0..channels).map(move |c| (planes[c * height * width + p] * scale).round() as u8);
             let pixels: Vec<u8> = (0..height * width).flat_map(pixel).collect();
             Ok(Picture::new(width as u32, height as u32, layout, pixels)?)
         });

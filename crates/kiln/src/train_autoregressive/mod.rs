@@ -129,7 +129,8 @@ impl Run<'_> {
         let Self { options, train, held_out, device, .. } = self;
         std::fs::create_dir_all(&options.out)?;
         save(model, options.out.join("start.safetensors"), &SaveOptions::default())?;
-        let all = |data: &Discrete| Param::from_tensor(data.batch(&(0..data.len()).collect::<Vec<_>>(), device));
+        let all =
+            |data: &Discrete| Param::from_tensor(data.batch(&(0..data.len()).collect::<Vec<_>>(), device));
         let labels = |data: &Discrete| {
             let labels = data.labels(&(0..data.len()).collect::<Vec<_>>(), device)?;
             Some(Param::from_tensor(labels.float()))

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use kiln::autoregressive::zoo::ModelConfig;
 use kiln::autoregressive::{
-    Canvas, DirectLinks, Family, FvsbnConfig, GatedPixelCnnConfig, IndependentConfig, MadeConfig, NadeConfig, Order,
-    OrderlessNadeConfig, PixelCnnConfig, PixelCnnPlusPlusConfig, PixelRnnConfig, Recurrence, RecurrentConfig,
-    TransformerConfig, WaveNetConfig, Wiring,
+    Canvas, DirectLinks, Family, FvsbnConfig, GatedPixelCnnConfig, IndependentConfig, MadeConfig, NadeConfig,
+    Order, OrderlessNadeConfig, PixelCnnConfig, PixelCnnPlusPlusConfig, PixelRnnConfig, Recurrence,
+    RecurrentConfig, TransformerConfig, WaveNetConfig, Wiring,
 };
 
 use crate::cli::{Backend, share};
@@ -184,11 +184,15 @@ impl TrainAutoregressive {
                     Name::RowLstm => Recurrence::RowLstm,
                     _ => Recurrence::DiagonalBiLstm,
                 };
-                let rnn = PixelRnnConfig::new(canvas, recurrence).with_hidden(hidden(16)).with_layers(layers(2));
+                let rnn =
+                    PixelRnnConfig::new(canvas, recurrence).with_hidden(hidden(16)).with_layers(layers(2));
                 ModelConfig::PixelRnn(rnn.with_given(given))
             }
             Name::Pixelcnn => ModelConfig::PixelCnn(
-                PixelCnnConfig::new(canvas).with_features(hidden(32)).with_blocks(layers(5)).with_given(given),
+                PixelCnnConfig::new(canvas)
+                    .with_features(hidden(32))
+                    .with_blocks(layers(5))
+                    .with_given(given),
             ),
             Name::GatedPixelcnn => ModelConfig::GatedPixelCnn(
                 GatedPixelCnnConfig::new(canvas)

@@ -159,7 +159,12 @@ pub fn pictures<M: AutoregressiveModel>(
 }
 
 /// `scores.json`.
-pub fn write_scores(folder: &Path, scores: &Scores, task: serde_json::Value, seconds: f64) -> Result<PathBuf> {
+pub fn write_scores(
+    folder: &Path,
+    scores: &Scores,
+    task: serde_json::Value,
+    seconds: f64,
+) -> Result<PathBuf> {
     let path = folder.join("scores.json");
     let text = serde_json::to_string_pretty(&json!({ "held_out": scores, "run": task, "seconds": seconds }))?;
     write_atomically::<std::io::Error>(&path, |file| file.write_all(text.as_bytes()))
