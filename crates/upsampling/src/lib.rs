@@ -6,7 +6,7 @@
 //! | [`nearest`], [`nearest_unpool`] | pixels repeated | none |
 //! | [`PixelShuffle`], [`PixelUnshuffle`] | channels become pixels, and back | none |
 //! | [`MaxUnpool1d`], [`MaxUnpool2d`], [`MaxUnpool3d`], [`bed_of_nails`] | pixels with zeros between | none |
-//! | [`ConvTranspose1d`], [`ConvTranspose2d`], [`ConvTranspose3d`], [`bilinear_transposed`] | the adjoint of a convolution | its kernel |
+//! | [`ConvTranspose1d`], [`ConvTranspose2d`], [`ConvTranspose3d`], [`convolve_transposed`], [`bilinear_transposed`] | the adjoint of a convolution | its kernel |
 //! | [`ResizeConvolution`] | interpolation, then a convolution | its kernel |
 //! | [`icnr_convolution`], [`icnr`] | a start for pixel shuffle without a checkerboard | its kernel |
 //! | [`Carafe`] | neighbours weighed by what the picture shows | two convolutions |
@@ -37,6 +37,7 @@ mod fir;
 mod interpolation;
 pub mod networks;
 mod resize_convolution;
+mod shuffle;
 mod tiles;
 mod transposed;
 mod unpooling;
@@ -46,7 +47,6 @@ pub use burn::nn::conv::{
     ConvTranspose1d, ConvTranspose1dConfig, ConvTranspose2d, ConvTranspose2dConfig, ConvTranspose3d,
     ConvTranspose3dConfig,
 };
-pub use burn::nn::{PixelShuffle, PixelShuffleConfig, PixelUnshuffle, PixelUnshuffleConfig};
 pub use carafe::{Carafe, CarafeConfig};
 pub use dysample::{DySample, DySampleConfig};
 pub use fir::{BINOMIAL, Edges, Rates, fir_downsample, fir_upsample, fir_upsample_to, upfirdn};
@@ -59,6 +59,7 @@ pub use networks::{
     SegmentationUNet, SegmentationUNetConfig, SrVgg, SrVggActivation, SrVggConfig,
 };
 pub use resize_convolution::ResizeConvolution;
+pub use shuffle::{PixelShuffle, PixelShuffleConfig, PixelUnshuffle, PixelUnshuffleConfig};
 pub use tiles::{Next, Tiles, TilesError, enlarge};
-pub use transposed::{bilinear_transposed, icnr, icnr_convolution};
+pub use transposed::{bilinear_transposed, convolve_transposed, icnr, icnr_convolution};
 pub use unpooling::{MaxUnpool, MaxUnpool1d, MaxUnpool2d, MaxUnpool3d, bed_of_nails, nearest_unpool};

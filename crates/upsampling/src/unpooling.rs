@@ -6,13 +6,14 @@
 //! nearest           y[j] = x[floor(j / factor)]           all pixels of each block
 //! ```
 //!
-//! None has parameters. Zeiler and Fergus 2014 ("Visualizing and Understanding Convolutional Networks") for the first.
+//! None has parameters, and each is a copy; the first two leave zeros between pixels, which a convolution after them has to fill.
+//! Zeiler and Fergus 2014 ("Visualizing and Understanding Convolutional Networks") for the first.
 
 use std::fmt::Debug;
 
 use burn::module::Module;
-use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
-use kiln_backend::ops::{Taps, resample};
+use burn::tensor::{Int, Tensor};
+use kiln_backend::ops::{Taps, max_unpool, resample};
 
 use crate::nearest;
 
@@ -93,49 +94,8 @@ impl<const S: usize> MaxUnpool<S> {
         }
         let flat = [dims[0], dims[1], dims[2..].iter().product()];
         let outputs = shape[2..].iter().product();
-        unpool(x.reshape(flat), indices.reshape(flat), outputs).reshape(shape)
+        max_unpool(x.reshape(flat), indices.reshape(flat), outputs).reshape(shape)
     }
-}
-
-/// `[batch, channels, inputs]` to `[batch, channels, outputs]`.
-fn unpool(x: Tensor<3>, indices: Tensor<3, Int>, outputs: usize) -> Tensor<3> {
-    let [batch, channels, inputs] = x.dims();
-    let device = x.device();
-    let x = match kept(&indices, outputs) {
-        None => x,
-        Some(kept) => {
-            let kept = TensorData::new(kept, [batch, channels, inputs]);
-            x.clone() * Tensor::<3>::from_data(kept, &device).cast(x.dtype())
-        }
-    };
-    let empty = Tensor::<3>::zeros([batch, channels, outputs], &device).cast(x.dtype());
-    empty.scatter(2, indices, x, IndexingUpdateOp::Add)
-}
-
-/// 1 for each input that is the last of its index and 0 for the others, if there are others.
-fn kept(indices: &Tensor<3, Int>, outputs: usize) -> Option<Vec<f32>> {
-    let [_, _, inputs] = indices.dims();
-    let data = indices.to_data();
-    let mut kept = vec![1.0_f32; data.num_elements()];
-    let mut repeated = false;
-    let mut last = vec![usize::MAX; outputs];
-    let indices: Vec<i64> = data.iter::<i64>().collect();
-    for (plane, indices) in indices.chunks_exact(inputs.max(1)).enumerate() {
-        for (i, &index) in indices.iter().enumerate() {
-            let place = usize::try_from(index).ok().filter(|&place| place < outputs);
-            let Some(place) = place else {
-                panic!("max unpooling: the index {index} in a plane of {outputs} values")
-            };
-            let here = plane * inputs + i;
-            let before = std::mem::replace(&mut last[place], here);
-            // What is left of planes before this one is no repetition.
-            if before != usize::MAX && before >= plane * inputs {
-                kept[before] = 0.0;
-                repeated = true;
-            }
-        }
-    }
-    repeated.then_some(kept)
 }
 
 /// Zeros between the pixels: pixel `[y, x]` goes to `[factor y, factor x]`.

@@ -7,10 +7,10 @@
 
 use burn::config::Config;
 use burn::module::Module;
-use burn::nn::{PixelShuffle, PixelShuffleConfig};
 use burn::tensor::{Device, Tensor};
 
 use super::sequential::{self, Layer};
+use crate::{PixelShuffle, PixelShuffleConfig};
 
 /// Configuration of an [`Espcn`]; the defaults are the paper's: brightness alone, 64 and 32 features.
 #[derive(Config, Debug)]

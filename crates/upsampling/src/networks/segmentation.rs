@@ -13,8 +13,8 @@ use burn::nn::pool::MaxPool2dConfig;
 use burn::tensor::{Device, Tensor};
 
 use super::sequential::{self, Layer, convolution};
-use crate::bilinear_transposed;
 use crate::convolution::convolve;
+use crate::{bilinear_transposed, convolve_transposed};
 
 /// How fine the features are that an [`Fcn`] looks at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -95,9 +95,9 @@ impl Fcn {
     pub fn forward(&self, [eighth, sixteenth, thirty_second]: [Tensor<4>; 3]) -> Tensor<4> {
         let scores = convolve(&self.score, thirty_second);
         let scores = self.finer.iter().zip([sixteenth, eighth]).fold(scores, |scores, (level, features)| {
-            level.upsample.forward(scores) + convolve(&level.score, features)
+            convolve_transposed(&level.upsample, scores) + convolve(&level.score, features)
         });
-        self.last.forward(scores)
+        convolve_transposed(&self.last, scores)
     }
 }
 
@@ -185,7 +185,10 @@ impl SegmentationUNet {
         }
         passed.pop();
         for (up, passed) in self.up.iter().zip(passed.into_iter().rev()) {
-            x = sequential::forward(&up.layers, Tensor::cat(vec![passed, up.upsample.forward(x)], 1));
+            x = sequential::forward(
+                &up.layers,
+                Tensor::cat(vec![passed, convolve_transposed(&up.upsample, x)], 1),
+            );
         }
         convolve(&self.score, x)
     }

@@ -9,12 +9,12 @@
 
 use burn::config::Config;
 use burn::module::Module;
-use burn::nn::{PixelShuffle, PixelShuffleConfig};
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::sequential::{self, Layer, PRelu};
 use crate::nearest;
+use crate::{PixelShuffle, PixelShuffleConfig};
 
 /// What stands after each convolution but the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -9,7 +9,7 @@ use kiln_backend::testing;
 use kiln_checkpoint::{Checkpoint, View};
 use kiln_upsampling::{
     AlignCorners, Antialias, CarafeConfig, DySampleConfig, MaxUnpool1d, MaxUnpool2d, MaxUnpool3d, Mode,
-    PixelShuffleConfig, PixelUnshuffleConfig, Target, Upsample, upsampling_bilinear_2d,
+    PixelShuffleConfig, PixelUnshuffleConfig, Target, Upsample, convolve_transposed, upsampling_bilinear_2d,
     upsampling_nearest_2d,
 };
 use rstest::rstest;
@@ -198,6 +198,28 @@ fn transposed_convolution() {
             .with_groups(2)
             .with_dilation(2)
     );
+    for name in ["transposed_2d", "transposed_2d_depthwise"] {
+        let golden = Golden::open(name);
+        golden.holds::<4>(|x, device| {
+            let mut layer = match name {
+                "transposed_2d" => ConvTranspose2dConfig::new([4, 6], [3, 4])
+                    .with_stride([2, 3])
+                    .with_padding([1, 2])
+                    .with_padding_out([1, 0])
+                    .with_groups(2)
+                    .with_dilation([1, 2]),
+                _ => ConvTranspose2dConfig::new([3, 3], [4, 4])
+                    .with_stride([2, 2])
+                    .with_padding([1, 1])
+                    .with_groups(3)
+                    .with_bias(false),
+            }
+            .init(device);
+            layer.weight = golden.parameter("kernel", device);
+            layer.bias = layer.bias.map(|_| golden.parameter("bias", device));
+            convolve_transposed(&layer, x)
+        });
+    }
     transposed!(
         "transposed_2d",
         4,

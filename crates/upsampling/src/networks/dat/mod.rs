@@ -23,11 +23,12 @@ mod window;
 use burn::config::Config;
 use burn::module::Module;
 use burn::nn::conv::Conv2d;
-use burn::nn::{LayerNorm, LayerNormConfig, PixelShuffle, PixelShuffleConfig};
+use burn::nn::{LayerNorm, LayerNormConfig};
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::sequential::{self, Layer, convolution};
+use crate::{PixelShuffle, PixelShuffleConfig};
 use block::{Block, BlockConfig};
 
 /// What stands before a shortcut is added.
