@@ -245,9 +245,9 @@ pub struct Detect {
     /// Photographs, or folders of them
     #[arg(value_name = "PHOTO", required = true)]
     pub photos: Vec<PathBuf>,
-    /// A detector's folder, or owner/name[@revision] on the Hugging Face Hub
+    /// A detector's folder, or owner/name[@revision] on the Hugging Face Hub; without it, the small one of digits in the program
     #[arg(long, value_name = "DIR")]
-    pub model: String,
+    pub model: Option<String>,
     /// How probable an object must be
     #[arg(long, value_name = "SHARE", default_value_t = 0.7, value_parser = share)]
     pub threshold: f64,

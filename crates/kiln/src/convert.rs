@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use indicatif::{HumanBytes, HumanCount};
-use kiln::checkpoint::{Contents, OpenOptions, StoredModel, write_folder};
+use kiln::checkpoint::{Contents, OpenOptions, StoredModel, write_atomically, write_folder};
 
 use crate::cli::Convert;
 use crate::output::print;
@@ -12,10 +12,24 @@ use crate::source;
 
 pub fn run(options: &Convert) -> Result<()> {
     let path = source::locate(&options.from, options.variant.as_deref())?;
-    let contents = Contents::open_with(path, &OpenOptions { variant: options.variant.clone() })?;
+    let contents = Contents::open_with(&path, &OpenOptions { variant: options.variant.clone() })?;
     write_folder(&contents, &options.to, options.dtype.map(Into::into))
         .with_context(|| format!("{} can't be converted", options.from))?;
+    keep_preprocessor(&path, &options.to)?;
     print(format_args!("{}: {}", options.to.display(), written(&options.to)?))
+}
+
+/// How a network is shown pictures stands beside its weights, and they mean nothing without it.
+fn keep_preprocessor(from: &Path, to: &Path) -> Result<()> {
+    const FILE: &str = "preprocessor_config.json";
+    let source = from.join(FILE);
+    if !source.is_file() {
+        return Ok(());
+    }
+    let text = std::fs::read(&source).with_context(|| format!("{} can't be read", source.display()))?;
+    let target = to.join(FILE);
+    write_atomically::<std::io::Error>(&target, |file| file.write_all(&text))
+        .with_context(|| format!("{} can't be written", target.display()))
 }
 
 /// What is in the folder, read back.

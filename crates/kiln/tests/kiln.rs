@@ -6,6 +6,8 @@ mod annotate;
 mod cases;
 #[path = "kiln/convert.rs"]
 mod convert;
+#[path = "kiln/detect.rs"]
+mod detect;
 #[path = "kiln/generate.rs"]
 mod generate;
 #[path = "kiln/hub.rs"]
@@ -22,6 +24,10 @@ mod pipelines;
 mod quadratic;
 #[path = "kiln/train.rs"]
 mod train;
+#[path = "kiln/train_autoregressive.rs"]
+mod train_autoregressive;
+#[path = "kiln/train_detector.rs"]
+mod train_detector;
 #[path = "kiln/upscale.rs"]
 mod upscale;
 #[path = "kiln/verify.rs"]

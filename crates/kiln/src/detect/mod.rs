@@ -2,11 +2,12 @@
 
 mod draw;
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use kiln::checkpoint::{Contents, StoredModel, write_atomically};
+use kiln::checkpoint::{Checkpoint, Contents, StoredModel, write_atomically};
 use kiln::detection::coco::Detection;
 use kiln::detection::processor::Processor;
 use kiln::detection::results::{Found, FoundSegment, objects, segments};
@@ -15,6 +16,7 @@ use kiln::picture::{Channels, Picture};
 use serde_json::json;
 
 use crate::cli::Detect;
+use crate::output::print;
 use crate::source;
 
 /// A network of either kind.
@@ -32,9 +34,9 @@ struct Findings {
 
 pub fn run(options: &Detect) -> Result<()> {
     let photos = photos(&options.photos)?;
-    let path = source::locate(&options.model, None)?;
-    let Contents::Model(stored) = Contents::open(&path)? else {
-        bail!("{} is no detector's folder", options.model);
+    let (stored, processor) = match &options.model {
+        Some(name) => named(name)?,
+        None => digits()?,
     };
     let config = DetrConfig::from_json(&stored.config).with_context(|| stored.origin.clone())?;
     if config.num_channels != 3 {
@@ -44,7 +46,6 @@ pub fn run(options: &Detect) -> Result<()> {
             config.num_channels
         );
     }
-    let processor = processor(&path)?;
     let device = kiln::backend::open(options.backend.name.as_deref())?;
     let network = load(&stored, &device)?;
     let limit = match &network {
@@ -86,15 +87,33 @@ pub fn run(options: &Detect) -> Result<()> {
                 .collect();
             panoptic.push(json!({"image_id": image_id, "file_name": file_name, "segments_info": infos}));
         }
-        println!("{} (image {image_id}): {}", photo.display(), summary(&found.objects, &config));
+        print(format_args!("{} (image {image_id}): {}", photo.display(), summary(&found.objects, &config)))?;
     }
     write(&options.out.join("results.json"), &serde_json::to_string_pretty(&results)?)?;
     if matches!(network, Network::Masks(_)) {
         let text = serde_json::to_string_pretty(&json!({"annotations": panoptic}))?;
         write(&options.out.join("panoptic.json"), &text)?;
     }
-    println!("wrote {}", options.out.display());
-    Ok(())
+    print(format_args!("wrote {}", options.out.display()))
+}
+
+/// The detector of a folder or of the Hub, and how it is shown photographs.
+fn named(name: &str) -> Result<(StoredModel, Processor)> {
+    let path = source::locate(name, None)?;
+    let Contents::Model(stored) = Contents::open(&path)? else { bail!("{name} is no detector's folder") };
+    Ok((stored, processor(&path)?))
+}
+
+/// The detector that is in the program, of digits on photographs; the book tells how it was trained.
+fn digits() -> Result<(StoredModel, Processor)> {
+    let weights = include_bytes!("../../models/detector/model.safetensors");
+    let stored = StoredModel {
+        config: include_str!("../../models/detector/config.json").to_owned(),
+        weights: Checkpoint::from_bytes(Cow::Borrowed(weights.as_slice()))?,
+        origin: "the detector of digits".to_owned(),
+    };
+    let processor = Processor::from_json(include_str!("../../models/detector/preprocessor_config.json"))?;
+    Ok((stored, processor))
 }
 
 fn load(stored: &StoredModel, device: &burn::tensor::Device) -> Result<Network> {

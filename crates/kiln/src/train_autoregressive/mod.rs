@@ -110,7 +110,7 @@ impl Run<'_> {
         TrainerConfig {
             steps: options.steps,
             batch_size: options.batch_size,
-            learning_rate: options.learning_rate,
+            learning_rate: options.rate(),
             warmup_steps: options.warmup,
             schedule: Schedule::Cosine { floor: 0.01, horizon: None },
             weight_decay: options.weight_decay,

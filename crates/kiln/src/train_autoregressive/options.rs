@@ -53,9 +53,10 @@ pub struct TrainAutoregressive {
     /// Pictures in a step
     #[arg(long, value_name = "N", default_value_t = 100)]
     pub batch_size: usize,
-    /// The rate after the warm-up; it falls along a cosine to a hundredth at the end
-    #[arg(long, value_name = "RATE", default_value_t = 1e-3)]
-    pub learning_rate: f64,
+    /// The rate after the warm-up; it falls along a cosine to a hundredth at the end. Without it, 1e-3, and for models with no hidden
+    /// units 3e-2
+    #[arg(long, value_name = "RATE")]
+    pub learning_rate: Option<f64>,
     /// Steps in which the rate rises
     #[arg(long, value_name = "N", default_value_t = 100)]
     pub warmup: usize,
@@ -124,6 +125,14 @@ pub struct Format {
 }
 
 impl TrainAutoregressive {
+    /// The rate that is asked for, or that suits the model: regressions have far to go, and no minimum but one.
+    pub fn rate(&self) -> f64 {
+        self.learning_rate.unwrap_or(match self.model {
+            Name::Independent | Name::Fvsbn => 3e-2,
+            _ => 1e-3,
+        })
+    }
+
     /// What the options ask for.
     pub fn config(&self, format: Format) -> ModelConfig {
         let Format { channels, height, width, classes } = format;

@@ -79,10 +79,32 @@ fn without_options_a_transformer_doubles_it() {
     assert!(dir.path().join("small.photo_x2.png").is_file());
 }
 
+/// Of realesr's four times a half is taken band by band: what the whole picture, reduced by Lanczos' filter, is.
+#[test]
+fn what_is_reduced_as_it_comes_is_the_whole_reduced() {
+    let dir = tempfile::tempdir().unwrap();
+    waves(30, 420, Channels::Rgb).write_png(dir.path().join("a.png")).unwrap();
+    let options = ["a.png", "--method", "realesr", "--scale"];
+    let four = written(dir.path(), &[&options[..], &["4"]].concat());
+    let two = written(dir.path(), &[&options[..], &["2"]].concat());
+    let whole = four.resize(60, 840, Filter::Lanczos).unwrap();
+    assert_eq!((two.width(), two.height()), (60, 840));
+    let most = two.samples().iter().zip(whole.samples()).map(|(a, b)| a.abs_diff(*b)).max();
+    assert!(most <= Some(1), "{most:?}");
+}
+
 /// A PNG header that announces 50,000 x 50,000 pixels, and nothing else.
 fn huge() -> Vec<u8> {
     let mut bytes = waves(1, 1, Channels::Rgb).encode_png();
     bytes[16..24].copy_from_slice(&[50_000_u32.to_be_bytes(), 50_000_u32.to_be_bytes()].concat());
+    bytes
+}
+
+/// A JPEG of few pixels whose frame says that it has `side` x `side` of them.
+fn jpeg_that_claims(side: u16) -> Vec<u8> {
+    let mut bytes = waves(24, 16, Channels::Rgb).encode(Encoding::Jpeg { quality: 90 }).unwrap();
+    let frame = bytes.windows(2).position(|marker| marker == [0xff, 0xc0]).unwrap();
+    bytes[frame + 5..frame + 9].copy_from_slice(&[side.to_be_bytes(), side.to_be_bytes()].concat());
     bytes
 }
 
@@ -93,6 +115,10 @@ fn what_can_not_be_read_is_told_in_one_line() {
     fs::write(at("huge.png"), huge()).unwrap();
     fs::write(at("cut.jpg"), [0xff, 0xd8, 0xff, 0xe0, 0, 16, b'J', b'F', b'I', b'F', 0, 1, 1]).unwrap();
     fs::write(at("text.png"), "no picture").unwrap();
+    let whole = waves(64, 48, Channels::Rgb).encode(Encoding::Jpeg { quality: 90 }).unwrap();
+    fs::write(at("half.jpg"), &whole[..whole.len() / 2]).unwrap();
+    fs::write(at("huge.jpg"), jpeg_that_claims(50_000)).unwrap();
+    fs::write(at("flat.jpg"), jpeg_that_claims(0)).unwrap();
     let mut empty = waves(1, 1, Channels::Rgb).encode_png();
     empty[16..20].copy_from_slice(&[0; 4]);
     fs::write(at("empty.png"), empty).unwrap();
@@ -101,6 +127,9 @@ fn what_can_not_be_read_is_told_in_one_line() {
     for (arguments, message) in [
         (["huge.png", "--scale", "2"], "50000"),
         (["cut.jpg", "--scale", "2"], "cut short"),
+        (["half.jpg", "--scale", "4"], "half.jpg"),
+        (["huge.jpg", "--scale", "4"], "50000 x 50000"),
+        (["flat.jpg", "--scale", "4"], "flat.jpg"),
         (["text.png", "--scale", "4"], "text.png"),
         (["empty.png", "--scale", "4"], "empty.png"),
         (["none.png", "--scale", "4"], "none.png"),
