@@ -206,7 +206,8 @@ impl Family {
             Self::GaussianMixture { components } => {
                 let [logits, means, log_stds] = thirds(parameters.unsqueeze_dim::<3>(1), components);
                 let chosen = choose(logits.squeeze_dim(1), first);
-                let [mean, log_std] = [means, log_stds].map(|x| x.squeeze_dim::<2>(1).gather(1, chosen.clone()));
+                let [mean, log_std] =
+                    [means, log_stds].map(|x| x.squeeze_dim::<2>(1).gather(1, chosen.clone()));
                 // The uniforms of this key are spent; normals of the same words would go along with them.
                 let spread: Tensor<2> = normal([batch, 1], key.at_step(key.step | 1 << 63), &device);
                 mean + log_std.exp() * spread.cast(numbers.dtype())

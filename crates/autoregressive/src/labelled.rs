@@ -26,7 +26,9 @@ impl<M: AutoregressiveModel> Labelled<M> {
     /// [`AutoregressiveError::Config`] for a model that is given with nothing.
     pub fn new(model: M, device: &Device) -> Result<Self, AutoregressiveError> {
         match model.given() {
-            0 => config("given", "is 0; a model of classes is given with as many numbers as there are classes"),
+            0 => {
+                config("given", "is 0; a model of classes is given with as many numbers as there are classes")
+            }
             classes => Ok(Self { prior: Initializer::Zeros.init([classes], device), model }),
         }
     }

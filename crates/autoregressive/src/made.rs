@@ -125,7 +125,10 @@ impl MadeConfig {
             return Err(AutoregressiveError::Length { found: other.order.len(), expected: n });
         }
         if n < 2 {
-            return config("wirings", format!("is of {n} variables; hidden units stand between two at least"));
+            return config(
+                "wirings",
+                format!("is of {n} variables; hidden units stand between two at least"),
+            );
         }
         let (Some(&first), Some(&last)) = (self.hidden.first(), self.hidden.last()) else {
             return config("hidden", "is empty; expected the width of one hidden layer at least");
@@ -137,7 +140,10 @@ impl MadeConfig {
         let inputs = std::iter::once(n).chain(self.hidden.iter().copied());
         let direct = || LinearConfig::new(n, outputs).with_bias(false).init(device);
         Ok(Made {
-            layers: inputs.zip(&self.hidden).map(|(from, &to)| LinearConfig::new(from, to).init(device)).collect(),
+            layers: inputs
+                .zip(&self.hidden)
+                .map(|(from, &to)| LinearConfig::new(from, to).init(device))
+                .collect(),
             output: LinearConfig::new(last, outputs).init(device),
             direct: (self.direct == DirectLinks::Masked).then(direct),
             given_hidden: Given::new(self.given, first, device),

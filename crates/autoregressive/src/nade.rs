@@ -93,7 +93,8 @@ impl NadeConfig {
             NadeUnits::Sigmoid => None,
             // 1 / (number of terms of a_i).
             NadeUnits::Rectified => {
-                let scales: Vec<f32> = self.order.places().iter().map(|place| 1.0 / (1 + place) as f32).collect();
+                let scales: Vec<f32> =
+                    self.order.places().iter().map(|place| 1.0 / (1 + place) as f32).collect();
                 Some(Param::from_data(scales.as_slice(), device))
             }
         };
@@ -155,7 +156,8 @@ impl Nade {
         let ([n, _, _], order) = (a.dims(), &self.order);
         let scale = self.scale.as_ref().map(|scale| order.by_place(scale.val(), 0).reshape([n, 1, 1]));
         let h = self.activate(a, scale);
-        h.matmul(order.by_place(self.decoder.val(), 0)) + order.by_place(self.bias.val(), 0).unsqueeze_dim::<3>(1)
+        h.matmul(order.by_place(self.decoder.val(), 0))
+            + order.by_place(self.bias.val(), 0).unsqueeze_dim::<3>(1)
     }
 }
 

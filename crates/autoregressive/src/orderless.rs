@@ -79,7 +79,11 @@ impl OrderlessNade {
     /// [`AutoregressiveError::Length`] for an order of other variables.
     pub fn with_order(self, order: Order) -> Result<Self, AutoregressiveError> {
         let (found, expected) = (order.len(), self.order.len());
-        if found == expected { Ok(Self { order, ..self }) } else { Err(AutoregressiveError::Length { found, expected }) }
+        if found == expected {
+            Ok(Self { order, ..self })
+        } else {
+            Err(AutoregressiveError::Length { found, expected })
+        }
     }
 
     /// The numbers of every variable's distribution, `[batch, n, width]`, as far as it follows from `x` where `seen` is 1.
@@ -122,13 +126,19 @@ impl AutoregressiveModel for OrderlessNade {
                 let [_, columns] = x.dims();
                 x.unsqueeze_dim::<3>(0).expand([sites.len(), batch, columns]).reshape([rows, columns])
             };
-            let seen = crate::masks::before(places, &sites.iter().map(|&site| places[site]).collect::<Vec<_>>(), &device);
-            let seen = seen.transpose().unsqueeze_dim::<3>(1).expand([sites.len(), batch, n]).reshape([rows, n]);
+            let seen = crate::masks::before(
+                places,
+                &sites.iter().map(|&site| places[site]).collect::<Vec<_>>(),
+                &device,
+            );
+            let seen =
+                seen.transpose().unsqueeze_dim::<3>(1).expand([sites.len(), batch, n]).reshape([rows, n]);
             let all = self.forward(repeat(x.clone()), seen, given.clone().map(repeat).as_ref());
             let all = all.reshape([sites.len(), batch, n * width]);
-            let own = sites.iter().enumerate().map(|(i, &site)| {
-                all.clone().narrow(0, i, 1).narrow(2, site * width, width).swap_dims(0, 1)
-            });
+            let own = sites
+                .iter()
+                .enumerate()
+                .map(|(i, &site)| all.clone().narrow(0, i, 1).narrow(2, site * width, width).swap_dims(0, 1));
             Tensor::cat(own.collect(), 1)
         });
         Tensor::cat(passes.collect(), 1)
@@ -142,7 +152,9 @@ impl AutoregressiveModel for OrderlessNade {
         let keys: Tensor<2> = uniform([batch, n], key, &device);
         let ranks = keys.argsort(1).argsort(1);
         let column = |values: Vec<f32>| Tensor::<2>::from_data(TensorData::new(values, [batch, 1]), &device);
-        let seen = ranks.float().lower(column(counts.iter().map(|&count| count as f32).collect()).expand([batch, n]));
+        let seen = ranks
+            .float()
+            .lower(column(counts.iter().map(|&count| count as f32).collect()).expand([batch, n]));
         let seen = seen.float().cast(x.dtype());
         let weights = counts.iter().map(|&count| n as f32 / (n - count) as f32);
         let hidden = seen.clone().neg().add_scalar(1.0) * column(weights.collect());

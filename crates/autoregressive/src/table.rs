@@ -63,7 +63,8 @@ impl FullTable {
                 past |= one << place;
             }
         }
-        let logits: Vec<f32> = counts.iter().map(|[zeros, ones]| ((ones + a) / (zeros + a)).ln() as f32).collect();
+        let logits: Vec<f32> =
+            counts.iter().map(|[zeros, ones]| ((ones + a) / (zeros + a)).ln() as f32).collect();
         let logits = TensorData::new(logits, [counts.len()]);
         table.logits = Param::from_tensor(Tensor::from_data(logits, &device));
         Ok(table)
@@ -91,9 +92,11 @@ impl AutoregressiveModel for FullTable {
         let starts: Vec<i64> = places.iter().map(|place| (1 << place) - 1).collect();
         let starts = Tensor::<1, Int>::from_data(TensorData::new(starts, [n]), &device);
         let bit = |to: usize, from: usize| if from < to { 1_i64 << from } else { 0 };
-        let bits: Vec<i64> = places.iter().flat_map(|&to| places.iter().map(move |&from| bit(to, from))).collect();
+        let bits: Vec<i64> =
+            places.iter().flat_map(|&to| places.iter().map(move |&from| bit(to, from))).collect();
         let bits = Tensor::<2, Int>::from_data(TensorData::new(bits, [n, n]), &device);
-        let past = (x.int().unsqueeze_dim::<3>(1) * bits.unsqueeze_dim::<3>(0)).sum_dim(2).squeeze_dim::<2>(2);
+        let past =
+            (x.int().unsqueeze_dim::<3>(1) * bits.unsqueeze_dim::<3>(0)).sum_dim(2).squeeze_dim::<2>(2);
         let at = past + starts.unsqueeze_dim::<2>(0);
         self.logits.val().select(0, at.reshape([batch * n])).reshape([batch, n, 1])
     }

@@ -4,9 +4,9 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AutoregressiveError, AutoregressiveModel, FvsbnConfig, GatedPixelCnnConfig, IndependentConfig, MadeConfig, NadeConfig,
-    OrderlessNadeConfig, PixelCnnConfig, PixelCnnPlusPlusConfig, PixelRnnConfig, RecurrentConfig, TransformerConfig,
-    WaveNetConfig,
+    AutoregressiveError, AutoregressiveModel, FvsbnConfig, GatedPixelCnnConfig, IndependentConfig,
+    MadeConfig, NadeConfig, OrderlessNadeConfig, PixelCnnConfig, PixelCnnPlusPlusConfig, PixelRnnConfig,
+    RecurrentConfig, TransformerConfig, WaveNetConfig,
 };
 
 /// One of the models that are learnt by descent.

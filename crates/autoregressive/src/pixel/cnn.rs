@@ -94,7 +94,11 @@ impl PixelCnnConfig {
 }
 
 /// Whether features come in equal groups for the channels.
-pub(super) fn check_features(field: &'static str, features: usize, divisor: usize) -> Result<(), AutoregressiveError> {
+pub(super) fn check_features(
+    field: &'static str,
+    features: usize,
+    divisor: usize,
+) -> Result<(), AutoregressiveError> {
     if features > 0 && features.is_multiple_of(divisor) {
         return Ok(());
     }

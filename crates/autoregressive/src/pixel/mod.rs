@@ -52,7 +52,10 @@ impl Canvas {
         }
         let of_a_site = self.family.channels();
         if of_a_site > 1 && of_a_site != self.channels {
-            return config("family", format!("is of {of_a_site} channels, and the pictures have {}", self.channels));
+            return config(
+                "family",
+                format!("is of {of_a_site} channels, and the pictures have {}", self.channels),
+            );
         }
         Ok(())
     }

@@ -116,9 +116,12 @@ impl PixelCnnPlusPlusConfig {
             return config("dropout", format!("is {}; expected 0 or more and less than 1", self.dropout));
         }
         let start = |kernel, sides| Shifted::new([canvas.channels + 1, features], kernel, sides, 1, device);
-        let both = |stride| STREAMS.map(|(kernel, sides)| Shifted::new([features; 2], kernel, sides, stride, device));
+        let both = |stride| {
+            STREAMS.map(|(kernel, sides)| Shifted::new([features; 2], kernel, sides, stride, device))
+        };
         let stage = |blocks: usize, skips: [usize; 2]| {
-            let stream = |index: usize| (0..blocks).map(|_| self.residual(index, skips[index], device)).collect();
+            let stream =
+                |index: usize| (0..blocks).map(|_| self.residual(index, skips[index], device)).collect();
             Stage { u: stream(0), ul: stream(1) }
         };
         let double = || {
@@ -157,7 +160,13 @@ impl PixelCnnPlusPlusConfig {
 }
 
 impl Shifted {
-    fn new(channels: [usize; 2], kernel: [usize; 2], sides: [usize; 2], stride: usize, device: &Device) -> Self {
+    fn new(
+        channels: [usize; 2],
+        kernel: [usize; 2],
+        sides: [usize; 2],
+        stride: usize,
+        device: &Device,
+    ) -> Self {
         let conv = Conv2dConfig::new(channels, kernel).with_stride([stride; 2]);
         Self { conv: conv.init(device), sides }
     }

@@ -118,7 +118,11 @@ impl PixelRnnConfig {
                 Recurrence::RowLstm => 1,
                 Recurrence::DiagonalBiLstm => 2,
             };
-            Layer { lstms: (0..directions).map(direction).collect(), out: own(inner, outer, [1, 1]), recurrence }
+            Layer {
+                lstms: (0..directions).map(direction).collect(),
+                out: own(inner, outer, [1, 1]),
+                recurrence,
+            }
         };
         Ok(PixelRnn {
             input: MaskedConv2d::new(picture, outer, [kernel, kernel], Centre::Before, device),

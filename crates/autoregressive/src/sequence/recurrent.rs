@@ -115,7 +115,8 @@ impl AutoregressiveModel for Recurrent {
                 gates = gates + given.unsqueeze_dim::<3>(1);
             }
             let mut memory = Memory::None;
-            let states = gates.split(1, 1).into_iter().map(|gates| layer.step(gates.squeeze_dim(1), &mut memory));
+            let states =
+                gates.split(1, 1).into_iter().map(|gates| layer.step(gates.squeeze_dim(1), &mut memory));
             h = Tensor::stack(states.collect(), 1);
         }
         self.order.by_variable(self.output.forward(h), 1)

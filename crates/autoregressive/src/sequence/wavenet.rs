@@ -91,7 +91,10 @@ impl WaveNetConfig {
             return config(field, "is 0");
         }
         if layers > 30 {
-            return config("layers", format!("is {layers}; a dilation of 2^{} reaches over any sequence", layers - 1));
+            return config(
+                "layers",
+                format!("is {layers}; a dilation of 2^{} reaches over any sequence", layers - 1),
+            );
         }
         let layer = |index: usize| Layer {
             conv: Conv2dConfig::new([channels, 2 * channels], [1, kernel])

@@ -5,8 +5,8 @@ use burn::nn::{Linear, LinearConfig};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 use kiln_autoregressive::{
-    AutoregressiveModel, Canvas, Family, FvsbnConfig, GatedPixelCnnConfig, MadeConfig, Order, PixelCnnConfig, PixelRnnConfig,
-    Recurrence, Wiring,
+    AutoregressiveModel, Canvas, Family, FvsbnConfig, GatedPixelCnnConfig, MadeConfig, Order, PixelCnnConfig,
+    PixelRnnConfig, Recurrence, Wiring,
 };
 use kiln_backend::noise::{NoiseKey, uniform};
 use kiln_backend::testing::devices;
@@ -31,7 +31,9 @@ fn dependencies(
     let least = rounding * values.iter().fold(0.0, |most: f32, value| most.max(value.abs()));
     let site = |site: usize| {
         let rows = &values[site * width * variables..][..width * variables];
-        (0..variables).map(|i| rows.iter().skip(i).step_by(variables).any(|value| value.abs() > least)).collect()
+        (0..variables)
+            .map(|i| rows.iter().skip(i).step_by(variables).any(|value| value.abs() > least))
+            .collect()
     };
     (0..sites).map(site).collect()
 }
@@ -144,9 +146,13 @@ fn masked_kernels_have_a_blind_spot_and_two_stacks_have_none() {
     let (device, side) = (Device::flex(), 9);
     let canvas = Canvas::binary(side, side);
     let before = side * side - 1 - side / 2;
-    let cnn = PixelCnnConfig::new(canvas).with_features(16).with_blocks(8).with_kernel(3).init(&device).unwrap();
+    let cnn =
+        PixelCnnConfig::new(canvas).with_features(16).with_blocks(8).with_kernel(3).init(&device).unwrap();
     let gated = GatedPixelCnnConfig::new(canvas).with_features(8).with_layers(8).with_first_kernel(3);
-    let seen = [field(shaken(cnn, 1), side, ROUNDING), field(shaken(gated.init(&device).unwrap(), 2), side, ROUNDING)];
+    let seen = [
+        field(shaken(cnn, 1), side, ROUNDING),
+        field(shaken(gated.init(&device).unwrap(), 2), side, ROUNDING),
+    ];
     let missed = seen.each_ref().map(|seen| (0..before).filter(|i| !seen[*i]).collect::<Vec<_>>());
     // Above to the right: a row up the kernel reaches one column further, and only from there on again.
     let (row, column) = (side - 1, side / 2);

@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use burn::tensor::{Device, Tensor};
-use kiln_autoregressive::{AutoregressiveModel, Canvas, Decoder, GatedPixelCnnConfig, NadeConfig, Order, PixelCnnConfig, Replay};
+use kiln_autoregressive::{
+    AutoregressiveModel, Canvas, Decoder, GatedPixelCnnConfig, NadeConfig, Order, PixelCnnConfig, Replay,
+};
 use kiln_backend::noise::{NoiseKey, uniform};
 use kiln_backend::testing::devices;
 
@@ -49,7 +51,11 @@ impl Visitor for OneByOne<'_> {
             assert!(error < 2e-5, "{name} on {}: place {place} is off by {error}", self.backend);
             if place % 3 != 1 {
                 let error = largest_difference(&some.next(), &expected);
-                assert!(error < 2e-5, "{name} on {}: place {place} is off by {error}, some known", self.backend);
+                assert!(
+                    error < 2e-5,
+                    "{name} on {}: place {place} is off by {error}, some known",
+                    self.backend
+                );
             }
             let value: Tensor<2> = by_site.clone().narrow(2, site, 1).squeeze_dim(2);
             all.push(value.clone());
@@ -120,7 +126,8 @@ fn what_is_kept_is_not_computed_again() {
     let canvas = Canvas::binary(28, 28);
     let cnn = PixelCnnConfig::new(canvas).with_features(32).with_blocks(3).init(&device).unwrap();
     let gated = GatedPixelCnnConfig::new(canvas).with_features(16).with_layers(3).init(&device).unwrap();
-    for (name, [kept, again]) in [("nade", times(&nade)), ("pixelcnn", times(&cnn)), ("gated", times(&gated))] {
+    for (name, [kept, again]) in [("nade", times(&nade)), ("pixelcnn", times(&cnn)), ("gated", times(&gated))]
+    {
         assert!(3 * kept < again, "{name}: {kept:?} with what is kept, {again:?} without");
     }
 }

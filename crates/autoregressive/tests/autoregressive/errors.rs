@@ -2,9 +2,9 @@
 
 use burn::tensor::{Device, Tensor};
 use kiln_autoregressive::{
-    AutoregressiveError, AutoregressiveModel, Canvas, Family, FullTable, FvsbnConfig, GatedPixelCnnConfig, IndependentConfig,
-    Labelled, MadeConfig, NadeConfig, Order, OrderlessNadeConfig, PixelCnnConfig, PixelCnnPlusPlusConfig,
-    PixelRnnConfig, Recurrence, TransformerConfig, WaveNetConfig, Wiring,
+    AutoregressiveError, AutoregressiveModel, Canvas, Family, FullTable, FvsbnConfig, GatedPixelCnnConfig,
+    IndependentConfig, Labelled, MadeConfig, NadeConfig, Order, OrderlessNadeConfig, PixelCnnConfig,
+    PixelCnnPlusPlusConfig, PixelRnnConfig, Recurrence, TransformerConfig, WaveNetConfig, Wiring,
 };
 use kiln_backend::noise::NoiseKey;
 use rstest::rstest;
@@ -15,10 +15,7 @@ fn values_outside_the_domain_are_named() {
     let model = FvsbnConfig::new(Order::natural(3)).init(&device).unwrap();
     let x = Tensor::<2>::from_data([[0., 1., 0.], [1., 0.5, 0.]], &device);
     let error = model.log_prob(x, None).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "row 1, variable 1: 0.5 is none of the model's values; expected 0 or 1"
-    );
+    assert_eq!(error.to_string(), "row 1, variable 1: 0.5 is none of the model's values; expected 0 or 1");
     for bad in [f32::NAN, f32::INFINITY, -1.0, 2.0] {
         let x = Tensor::<2>::from_data([[0., bad, 0.]], &device);
         let error = model.conditionals(x, None).unwrap_err();
@@ -49,7 +46,10 @@ fn samples_of_another_length_and_what_they_are_given_with() {
     let error = model.complete(x(), &[true; 2], given(2), NoiseKey::new(0)).unwrap_err();
     assert_eq!(error, AutoregressiveError::Length { found: 2, expected: 3 });
     let plain = IndependentConfig::new(3).init(&device).unwrap();
-    assert!(matches!(Labelled::new(plain, &device).unwrap_err(), AutoregressiveError::Config { field: "given", .. }));
+    assert!(matches!(
+        Labelled::new(plain, &device).unwrap_err(),
+        AutoregressiveError::Config { field: "given", .. }
+    ));
 }
 
 #[rstest]
@@ -88,7 +88,10 @@ fn masks_and_sizes_that_cant_be() {
     let canvas = Canvas::binary(4, 4);
     let wirings = || vec![Wiring::even(order())];
     assert_eq!(field(MadeConfig::new(vec![], vec![4]).init(device)), "wirings");
-    assert_eq!(field(MadeConfig::new(vec![Wiring::even(Order::natural(1))], vec![4]).init(device)), "wirings");
+    assert_eq!(
+        field(MadeConfig::new(vec![Wiring::even(Order::natural(1))], vec![4]).init(device)),
+        "wirings"
+    );
     assert_eq!(field(MadeConfig::new(wirings(), vec![]).init(device)), "hidden");
     assert_eq!(field(MadeConfig::new(wirings(), vec![4, 0]).init(device)), "hidden");
     let other = vec![Wiring::even(order()), Wiring::even(Order::natural(5))];

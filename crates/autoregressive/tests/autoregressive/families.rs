@@ -67,7 +67,8 @@ fn draws_are_as_frequent_as_their_probabilities() {
         let channels = family.channels();
         let mut shares = vec![0.0; levels.pow(channels as u32)];
         for values in drawn.chunks_exact(channels) {
-            let state = values.iter().enumerate().map(|(i, v)| *v as usize * levels.pow(i as u32)).sum::<usize>();
+            let state =
+                values.iter().enumerate().map(|(i, v)| *v as usize * levels.pow(i as u32)).sum::<usize>();
             shares[state] += 1.0 / COUNT as f64;
         }
         let p = probabilities(family, one, states(channels, levels, &device));

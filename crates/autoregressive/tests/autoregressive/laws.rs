@@ -149,7 +149,10 @@ fn a_class_is_one_more_variable() {
 #[test]
 fn drawn_classes_are_as_frequent_as_the_prior_says() {
     let device = Device::flex();
-    let model = shaken(Labelled::new(IndependentConfig::new(4).with_given(3).init(&device).unwrap(), &device).unwrap(), 33);
+    let model = shaken(
+        Labelled::new(IndependentConfig::new(4).with_given(3).init(&device).unwrap(), &device).unwrap(),
+        33,
+    );
     let (x, labels) = model.sample(3000, NoiseKey::new(5)).unwrap();
     let labels: Vec<i64> = labels.to_data().iter().collect();
     let joint = model.log_joint(states(4, 2, &device)).unwrap().exp().sum_dim(0);

@@ -4,9 +4,10 @@ use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 use kiln_attention::language_model::AttentionKind;
 use kiln_autoregressive::{
-    AutoregressiveModel, Canvas, DirectLinks, Family, FullTable, FvsbnConfig, GatedPixelCnnConfig, IndependentConfig,
-    MadeConfig, NadeConfig, NadeUnits, Order, OrderlessNadeConfig, PixelCnnConfig, PixelCnnPlusPlusConfig,
-    PixelRnnConfig, Recurrence, RecurrentConfig, TransformerConfig, WaveNetConfig, Wiring,
+    AutoregressiveModel, Canvas, DirectLinks, Family, FullTable, FvsbnConfig, GatedPixelCnnConfig,
+    IndependentConfig, MadeConfig, NadeConfig, NadeUnits, Order, OrderlessNadeConfig, PixelCnnConfig,
+    PixelCnnPlusPlusConfig, PixelRnnConfig, Recurrence, RecurrentConfig, TransformerConfig, WaveNetConfig,
+    Wiring,
 };
 use kiln_backend::noise::{NoiseKey, normal};
 
@@ -51,7 +52,8 @@ pub fn binary(device: &Device, given: usize, visitor: &mut impl Visitor) {
     visitor.visit("made, even degrees", shaken(even.init(device).unwrap(), 6));
     let recurrent = RecurrentConfig::new(order(), 5).with_layers(2).with_given(given);
     visitor.visit("recurrent", shaken(recurrent.init(device).unwrap(), 7));
-    let wavenet = WaveNetConfig::new(order()).with_channels(4).with_skip_channels(6).with_layers(2).with_given(given);
+    let wavenet =
+        WaveNetConfig::new(order()).with_channels(4).with_skip_channels(6).with_layers(2).with_given(given);
     visitor.visit("wavenet", shaken(wavenet.init(device).unwrap(), 8));
     let transformer = TransformerConfig::new(order()).with_width(8).with_heads(2).with_given(given);
     visitor.visit("transformer", shaken(transformer.init(device).unwrap(), 9));
@@ -61,18 +63,29 @@ pub fn binary(device: &Device, given: usize, visitor: &mut impl Visitor) {
     let canvas = Canvas::binary(3, 3);
     let cnn = PixelCnnConfig::new(canvas).with_features(6).with_blocks(2).with_kernel(3).with_given(given);
     visitor.visit("pixelcnn", shaken(cnn.init(device).unwrap(), 11));
-    let gated = GatedPixelCnnConfig::new(canvas).with_features(4).with_layers(2).with_first_kernel(5).with_given(given);
+    let gated = GatedPixelCnnConfig::new(canvas)
+        .with_features(4)
+        .with_layers(2)
+        .with_first_kernel(5)
+        .with_given(given);
     visitor.visit("gated pixelcnn", shaken(gated.init(device).unwrap(), 12));
-    let plus_plus = PixelCnnPlusPlusConfig::new(canvas).with_features(3).with_blocks(1).with_halvings(1).with_dropout(0.0);
+    let plus_plus = PixelCnnPlusPlusConfig::new(canvas)
+        .with_features(3)
+        .with_blocks(1)
+        .with_halvings(1)
+        .with_dropout(0.0);
     visitor.visit("pixelcnn++", shaken(plus_plus.with_given(given).init(device).unwrap(), 13));
-    for (name, recurrence) in [("row lstm", Recurrence::RowLstm), ("diagonal bilstm", Recurrence::DiagonalBiLstm)] {
+    for (name, recurrence) in
+        [("row lstm", Recurrence::RowLstm), ("diagonal bilstm", Recurrence::DiagonalBiLstm)]
+    {
         let rnn = PixelRnnConfig::new(canvas, recurrence).with_hidden(3).with_layers(2).with_kernel(3);
         visitor.visit(name, shaken(rnn.with_given(given).init(device).unwrap(), 14));
     }
     if given == 0 {
         visitor.visit("full table", shaken(FullTable::new(order(), device).unwrap(), 15));
     }
-    visitor.visit("independent", shaken(IndependentConfig::new(6).with_given(given).init(device).unwrap(), 16));
+    visitor
+        .visit("independent", shaken(IndependentConfig::new(6).with_given(given).init(device).unwrap(), 16));
 }
 
 /// Models in colour: 2 x 3 pixels of three channels with three levels each.
@@ -83,11 +96,16 @@ pub fn colour(device: &Device, visitor: &mut impl Visitor) {
     visitor.visit("pixelcnn", shaken(cnn.init(device).unwrap(), 21));
     let gated = GatedPixelCnnConfig::new(canvas).with_features(6).with_layers(2).with_first_kernel(3);
     visitor.visit("gated pixelcnn", shaken(gated.init(device).unwrap(), 22));
-    let rnn = PixelRnnConfig::new(canvas, Recurrence::DiagonalBiLstm).with_hidden(3).with_layers(1).with_kernel(3);
+    let rnn =
+        PixelRnnConfig::new(canvas, Recurrence::DiagonalBiLstm).with_hidden(3).with_layers(1).with_kernel(3);
     visitor.visit("diagonal bilstm", shaken(rnn.init(device).unwrap(), 23));
     let by_pixel = Family::LogisticMixture { levels: 3, components: 2, channels: 3 };
     let canvas = Canvas { family: by_pixel, ..canvas };
-    let plus_plus = PixelCnnPlusPlusConfig::new(canvas).with_features(4).with_blocks(1).with_halvings(2).with_dropout(0.0);
+    let plus_plus = PixelCnnPlusPlusConfig::new(canvas)
+        .with_features(4)
+        .with_blocks(1)
+        .with_halvings(2)
+        .with_dropout(0.0);
     visitor.visit("pixelcnn++", shaken(plus_plus.init(device).unwrap(), 24));
     let cnn = PixelCnnConfig::new(canvas).with_features(4).with_blocks(1).with_kernel(3);
     visitor.visit("pixelcnn of logistics", shaken(cnn.init(device).unwrap(), 25));

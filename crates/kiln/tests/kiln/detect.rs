@@ -31,7 +31,8 @@ fn the_detector_in_the_program_finds_digits() {
         assert!(result["score"].as_f64().unwrap() > 0.7, "{result}");
     }
     // Boxes are drawn: the picture is as large, and another one.
-    let (before, after) = (Picture::open(SCENE).unwrap(), Picture::open(dir.path().join("found/scene.png")).unwrap());
+    let (before, after) =
+        (Picture::open(SCENE).unwrap(), Picture::open(dir.path().join("found/scene.png")).unwrap());
     assert_eq!((before.width(), before.height()), (after.width(), after.height()));
     assert_ne!(before.samples(), after.samples());
 }
@@ -73,7 +74,8 @@ fn what_cant_be_detected_is_said_in_a_line() {
 fn a_reader_that_goes_away_is_no_mistake() {
     let dir = tempfile::tempdir().unwrap();
     let mut run = command(dir.path(), &["detect", SCENE]);
-    let mut run = run.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let mut run =
+        run.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
     drop(run.stdout.take());
     let output = run.wait_with_output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

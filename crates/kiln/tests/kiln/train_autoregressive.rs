@@ -36,7 +36,8 @@ fn every_model_learns_and_draws() {
         let told = succeeds(dir.path(), &arguments(model, model));
         assert!(told.contains("nats a picture held out"), "{model}: {told}");
         let run = dir.path().join(model);
-        let scores: Value = serde_json::from_str(&fs::read_to_string(run.join("scores.json")).unwrap()).unwrap();
+        let scores: Value =
+            serde_json::from_str(&fs::read_to_string(run.join("scores.json")).unwrap()).unwrap();
         let nats = scores["held_out"]["nats"].as_f64().unwrap();
         // Four pictures of 36 pixels are held out; a coin for each pixel is 25 nats.
         assert!(nats > 0.0 && nats < 60.0, "{model}: {nats}");
@@ -86,7 +87,8 @@ fn mistakes_are_told() {
     fails(dir.path(), &arguments("nothing", "run"), "nothing");
     let run = arguments("diagonal-bilstm", "run");
     fails(dir.path(), &[&run[..], &["--levels", "1"]].concat(), "--levels");
-    let missing: Vec<_> = run.iter().map(|argument| if *argument == "data" { "missing" } else { argument }).collect();
+    let missing: Vec<_> =
+        run.iter().map(|argument| if *argument == "data" { "missing" } else { argument }).collect();
     fails(dir.path(), &missing, "missing");
     fs::remove_file(dir.path().join("data/train-labels-idx1-ubyte")).unwrap();
     fails(dir.path(), &[&run[..], &["--labels"]].concat(), "no classes");

@@ -171,15 +171,15 @@ impl Reader {
         }
         let mut segments: Vec<Vec<Words>> = vec![Vec::new()];
         for item in self.items {
-            match (item, segments.last_mut().and_then(|segment| segment.last_mut())) {
-                (Item::Break, _) => segments.push(Vec::new()),
+            let Item::Words(words) = item else {
+                segments.push(Vec::new());
+                continue;
+            };
+            let Some(segment) = segments.last_mut() else { continue };
+            match segment.last_mut() {
                 // What brackets and escapes took apart and no weight tells apart is one text again, as the tokenizer should see it.
-                (Item::Words(words), Some(last)) if last.weight == words.weight => {
-                    last.text.push_str(&words.text);
-                }
-                (Item::Words(words), _) => {
-                    segments.last_mut().into_iter().for_each(|to| to.push(words.clone()))
-                }
+                Some(last) if last.weight == words.weight => last.text.push_str(&words.text),
+                _ => segment.push(words),
             }
         }
         WeightedPrompt { segments }
