@@ -168,14 +168,14 @@ impl Family {
                 log_softmax(parameters, 2).gather(2, index).reshape([batch, sites])
             }
             Self::GaussianMixture { components } => {
-                let [logits, means, log_stds] = thirds(parameters, components);
+                let [logits, means, log_stds] = thirds(&parameters, components);
                 let distance = (x.unsqueeze_dim::<3>(2) - means) * log_stds.clone().neg().exp();
                 let each = distance.square().mul_scalar(-0.5) - log_stds - 0.5 * TAU.ln();
                 log_sum_exp(log_softmax(logits, 2) + each)
             }
             Self::LogisticMixture { levels, components, channels } => {
                 let x = self.input(x).reshape([batch, channels, sites]);
-                let parts = Logistics::new(parameters, components, channels);
+                let parts = Logistics::new(&parameters, components, channels);
                 let mut total = log_softmax(parts.logits.clone(), 2);
                 let channel = |c: usize| x.clone().narrow(1, c, 1).reshape([batch, sites, 1]);
                 for c in 0..channels {
@@ -204,7 +204,7 @@ impl Family {
             Self::Bernoulli => first.lower(sigmoid(parameters)).float(),
             Self::Categorical { .. } => choose(parameters, first).float(),
             Self::GaussianMixture { components } => {
-                let [logits, means, log_stds] = thirds(parameters.unsqueeze_dim::<3>(1), components);
+                let [logits, means, log_stds] = thirds(&parameters.unsqueeze_dim::<3>(1), components);
                 let chosen = choose(logits.squeeze_dim(1), first);
                 let [mean, log_std] =
                     [means, log_stds].map(|x| x.squeeze_dim::<2>(1).gather(1, chosen.clone()));
@@ -213,7 +213,7 @@ impl Family {
                 mean + log_std.exp() * spread.cast(numbers.dtype())
             }
             Self::LogisticMixture { levels, components, channels } => {
-                let parts = Logistics::new(parameters.unsqueeze_dim::<3>(1), components, channels);
+                let parts = Logistics::new(&parameters.unsqueeze_dim::<3>(1), components, channels);
                 let chosen = choose(parts.logits.clone().squeeze_dim(1), first).unsqueeze_dim::<3>(1);
                 let mut values: Vec<Tensor<3>> = Vec::with_capacity(channels);
                 for c in 0..channels {
@@ -242,7 +242,7 @@ struct Logistics {
 }
 
 impl Logistics {
-    fn new(parameters: Tensor<3>, components: usize, channels: usize) -> Self {
+    fn new(parameters: &Tensor<3>, components: usize, channels: usize) -> Self {
         let part = |i: usize| parameters.clone().narrow(2, i * components, components);
         let pairs = channels * (channels - 1) / 2;
         Self {
@@ -297,6 +297,6 @@ fn log_sum_exp(x: Tensor<3>) -> Tensor<2> {
     ((x - most.clone()).exp().sum_dim(2).log() + most).reshape([batch, sites])
 }
 
-fn thirds(parameters: Tensor<3>, components: usize) -> [Tensor<3>; 3] {
+fn thirds(parameters: &Tensor<3>, components: usize) -> [Tensor<3>; 3] {
     [0, 1, 2].map(|i| parameters.clone().narrow(2, i * components, components))
 }

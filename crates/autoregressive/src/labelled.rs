@@ -65,7 +65,7 @@ impl<M: AutoregressiveModel> Labelled<M> {
     ///
     /// # Errors
     /// Those of [`crate::check`].
-    pub fn log_joint(&self, x: Tensor<2>) -> Result<Tensor<2>, AutoregressiveError> {
+    pub fn log_joint(&self, x: &Tensor<2>) -> Result<Tensor<2>, AutoregressiveError> {
         let (batch, device) = (x.dims()[0], x.device());
         let prior = self.log_prior();
         let each = (0..self.classes()).map(|class| {
@@ -80,7 +80,7 @@ impl<M: AutoregressiveModel> Labelled<M> {
     ///
     /// # Errors
     /// Those of [`crate::check`].
-    pub fn classify(&self, x: Tensor<2>) -> Result<Tensor<2>, AutoregressiveError> {
+    pub fn classify(&self, x: &Tensor<2>) -> Result<Tensor<2>, AutoregressiveError> {
         Ok(log_softmax(self.log_joint(x)?, 1))
     }
 

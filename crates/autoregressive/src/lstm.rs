@@ -8,7 +8,7 @@ use burn::tensor::activation::sigmoid;
 /// ```text
 /// [o, f, i, g] = gates,    c = sigmoid(f) c + sigmoid(i) tanh(g),    s = sigmoid(o) tanh(c)
 /// ```
-pub(crate) fn lstm<const D: usize>(gates: Tensor<D>, cell: Option<Tensor<D>>) -> [Tensor<D>; 2] {
+pub(crate) fn lstm<const D: usize>(gates: &Tensor<D>, cell: Option<Tensor<D>>) -> [Tensor<D>; 2] {
     let hidden = gates.dims()[1] / 4;
     let [o, f, i, g] = [0, 1, 2, 3].map(|gate| gates.clone().narrow(1, gate * hidden, hidden));
     let new = sigmoid(i) * g.tanh();

@@ -124,7 +124,7 @@ pub trait Decoder {
 
 /// The least that a decoder can do: the whole pass again for each site.
 #[derive(Debug)]
-pub struct Replay<'a, M: ?Sized> {
+pub struct Replay<'a, M> {
     model: &'a M,
     /// `[batch, channels, sites]`.
     x: Tensor<3>,
@@ -132,7 +132,7 @@ pub struct Replay<'a, M: ?Sized> {
     place: usize,
 }
 
-impl<'a, M: AutoregressiveModel + ?Sized> Replay<'a, M> {
+impl<'a, M: AutoregressiveModel> Replay<'a, M> {
     /// Before the first site of `batch` samples.
     #[must_use]
     pub fn new(model: &'a M, batch: usize, given: Option<Tensor<2>>) -> Self {
@@ -141,7 +141,7 @@ impl<'a, M: AutoregressiveModel + ?Sized> Replay<'a, M> {
     }
 }
 
-impl<M: AutoregressiveModel + ?Sized> Decoder for Replay<'_, M> {
+impl<M: AutoregressiveModel> Decoder for Replay<'_, M> {
     fn next(&mut self) -> Tensor<2> {
         let site = self.model.order().variables()[self.place];
         let x: Tensor<2> = self.x.clone().flatten(1, 2);
@@ -158,7 +158,7 @@ impl<M: AutoregressiveModel + ?Sized> Decoder for Replay<'_, M> {
 }
 
 /// Goes through the sites in order: what is known is pushed, what is not is drawn.
-fn drive<M: AutoregressiveModel + ?Sized>(
+fn drive<M: AutoregressiveModel>(
     model: &M,
     decoder: &mut dyn Decoder,
     known: Option<(Tensor<2>, &[bool])>,
@@ -186,7 +186,7 @@ fn drive<M: AutoregressiveModel + ?Sized>(
 ///
 /// # Errors
 /// [`AutoregressiveError::Length`], [`AutoregressiveError::Value`], [`AutoregressiveError::Given`].
-pub fn check<M: AutoregressiveModel + ?Sized>(
+pub fn check<M: AutoregressiveModel>(
     model: &M,
     x: &Tensor<2>,
     given: Option<&Tensor<2>>,
@@ -208,7 +208,7 @@ pub fn check<M: AutoregressiveModel + ?Sized>(
     }
 }
 
-fn check_given<M: AutoregressiveModel + ?Sized>(
+fn check_given<M: AutoregressiveModel>(
     model: &M,
     given: Option<&Tensor<2>>,
 ) -> Result<(), AutoregressiveError> {
@@ -236,6 +236,6 @@ pub fn bits_per_dimension(nats: f64, variables: usize) -> f64 {
 }
 
 /// The device of a model, which has parameters.
-pub(crate) fn device<M: Module + ?Sized>(model: &M) -> Device {
+pub(crate) fn device<M: Module>(model: &M) -> Device {
     model.devices().into_iter().next().unwrap_or_default()
 }

@@ -198,7 +198,7 @@ pub trait FusedOps: Backend {
     /// The gradient of [`max_unpool`](Self::max_unpool) with respect to `x`.
     #[fusion(default)]
     fn max_unpool_backward(grad: FloatTensor<Self>, indices: IntTensor<Self>) -> FloatTensor<Self> {
-        composed::unpooling::backward::<Self>(grad, indices)
+        composed::unpooling::backward::<Self>(grad, &indices)
     }
 
     /// See [`ops::adamw_step`](crate::ops::adamw_step).

@@ -60,6 +60,6 @@ pub use networks::{
 };
 pub use resize_convolution::ResizeConvolution;
 pub use shuffle::{PixelShuffle, PixelShuffleConfig, PixelUnshuffle, PixelUnshuffleConfig};
-pub use tiles::{Next, Tiles, TilesError, enlarge};
+pub use tiles::{Next, Tiles, TilesError, enlarge, enlarge_by_bands};
 pub use transposed::{bilinear_transposed, convolve_transposed, icnr, icnr_convolution};
 pub use unpooling::{MaxUnpool, MaxUnpool1d, MaxUnpool2d, MaxUnpool3d, bed_of_nails, nearest_unpool};

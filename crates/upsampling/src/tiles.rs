@@ -8,7 +8,8 @@
 //! ```
 //!
 //! For a network that looks no farther than `margin - blend` pixels, that is what it gives on the whole picture. Memory is
-//! that of the result, 1 byte a sample, of a band of tiles in single precision, and of the network on one tile.
+//! that of the result, 1 byte a sample (of a band of it with [`enlarge_by_bands`]), of a band of tiles in single precision,
+//! and of the network on one tile.
 
 use std::ops::Range;
 
@@ -81,33 +82,53 @@ pub enum Next {
 ///
 /// # Panics
 ///
-/// If `scale` or `tiles.side` is 0, or `tiles.blend` is larger than it may be.
+/// If `scale` or a tile's side is 0, or `blend` is more than the margin or a quarter of the side.
 pub fn enlarge(
+    picture: &Picture,
+    scale: usize,
+    tiles: Tiles,
+    device: &Device,
+    network: impl FnMut(Tensor<4>) -> Tensor<4>,
+    progress: impl FnMut(usize, usize) -> Next,
+) -> Result<Picture, TilesError> {
+    let (width, height) = larger(picture, scale)?;
+    let samples = (width as usize).checked_mul(height as usize).and_then(|area| area.checked_mul(CHANNELS));
+    let mut out = Vec::new();
+    out.try_reserve_exact(samples.ok_or_else(|| too_large(picture, scale))?)
+        .map_err(|_| PictureError::OutOfMemory { width, height })?;
+    enlarge_by_bands(picture, scale, tiles, device, network, progress, |rows| {
+        out.extend_from_slice(rows);
+        Ok(())
+    })?;
+    Ok(Picture::new(width, height, Channels::Rgb, out)?)
+}
+
+/// As [`enlarge`], for a result that is never held as a whole: `take` gets its next rows, three bytes a pixel, each time that
+/// some are complete.
+///
+/// # Errors
+///
+/// [`TilesError`], and what `take` gives.
+///
+/// # Panics
+///
+/// As `enlarge` does.
+pub fn enlarge_by_bands(
     picture: &Picture,
     scale: usize,
     tiles: Tiles,
     device: &Device,
     mut network: impl FnMut(Tensor<4>) -> Tensor<4>,
     mut progress: impl FnMut(usize, usize) -> Next,
-) -> Result<Picture, TilesError> {
+    mut take: impl FnMut(&[u8]) -> Result<(), PictureError>,
+) -> Result<(), TilesError> {
     assert!(
         scale > 0 && tiles.side > 0 && tiles.blend <= tiles.margin && 4 * tiles.blend <= tiles.side,
         "enlarge {scale} times: {tiles:?}"
     );
+    let (out_width, out_height) = larger(picture, scale)?;
     let picture = picture.convert(Channels::Rgb);
     let (width, height) = (picture.width(), picture.height());
-    let too_large = || TilesError::TooLarge { width, height, scale };
-    let larger = |side: u32| {
-        let side = (side as usize).checked_mul(scale).and_then(|side| u32::try_from(side).ok());
-        side.ok_or_else(too_large)
-    };
-    let (out_width, out_height) = (larger(width)?, larger(height)?);
-    let samples =
-        (out_width as usize).checked_mul(out_height as usize).and_then(|area| area.checked_mul(CHANNELS));
-    let mut out = Vec::new();
-    out.try_reserve_exact(samples.ok_or_else(too_large)?)
-        .map_err(|_| PictureError::OutOfMemory { width: out_width, height: out_height })?;
-
     let columns = Axis::cut(width as usize, scale, tiles);
     let rows = Axis::cut(height as usize, scale, tiles);
     let total = rows.len() * columns.len();
@@ -115,6 +136,7 @@ pub fn enlarge(
     // Rows of the result that are not complete, from `first` on.
     let mut band: Vec<f32> = Vec::new();
     let mut first = 0;
+    let mut rounded = Vec::new();
     for (down, row) in rows.iter().enumerate() {
         band.resize((row.touched.end - first) * stride, 0.0);
         for (across, column) in columns.iter().enumerate() {
@@ -144,12 +166,26 @@ pub fn enlarge(
             }
         }
         let complete = rows.get(down + 1).map_or(out_height as usize, |next| next.touched.start);
-        out.extend(
-            band.drain(..(complete - first) * stride).map(|v| (v * 255.0).round().clamp(0.0, 255.0) as u8),
-        );
+        let rows = band.drain(..(complete - first) * stride);
+        rounded.clear();
+        rounded.extend(rows.map(|v| (v * 255.0).round().clamp(0.0, 255.0) as u8));
+        take(&rounded)?;
         first = complete;
     }
-    Ok(Picture::new(out_width, out_height, Channels::Rgb, out)?)
+    Ok(())
+}
+
+/// The result's sides, if they fit their type.
+fn larger(picture: &Picture, scale: usize) -> Result<(u32, u32), TilesError> {
+    let side = |side: u32| {
+        let side = (side as usize).checked_mul(scale).and_then(|side| u32::try_from(side).ok());
+        side.ok_or_else(|| too_large(picture, scale))
+    };
+    Ok((side(picture.width())?, side(picture.height())?))
+}
+
+fn too_large(picture: &Picture, scale: usize) -> TilesError {
+    TilesError::TooLarge { width: picture.width(), height: picture.height(), scale }
 }
 
 const CHANNELS: usize = 3;

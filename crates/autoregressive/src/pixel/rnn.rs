@@ -146,7 +146,7 @@ impl Lstm {
                 Some(state) => x + self.transition(state.clone()),
                 None => x,
             };
-            let [state, next] = lstm(gates, cell);
+            let [state, next] = lstm(&gates, cell);
             states.push(state);
             cell = Some(next);
         }

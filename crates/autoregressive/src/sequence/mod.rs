@@ -26,6 +26,6 @@ pub(crate) fn first(batch: usize, x: &Tensor<2>) -> Tensor<2> {
 }
 
 /// What it reads after `value`, `[batch, 1]`: `[batch, 2]`.
-pub(crate) fn after(value: Tensor<2>) -> Tensor<2> {
+pub(crate) fn after(value: &Tensor<2>) -> Tensor<2> {
     Tensor::cat(vec![value.clone(), value.zeros_like()], 1)
 }

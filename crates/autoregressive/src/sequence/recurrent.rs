@@ -86,7 +86,7 @@ impl Layer {
             Some([state, cell]) => (gates + self.state.forward(state), Some(cell)),
             None => (gates, None),
         };
-        let new = lstm(gates, cell);
+        let new = lstm(&gates, cell);
         let state = new[0].clone();
         *memory = Some(new);
         state
@@ -166,6 +166,6 @@ impl Decoder for RecurrentDecoder<'_> {
             self.next();
             self.numbers = None;
         }
-        self.read = after(self.network.family.input(value));
+        self.read = after(&self.network.family.input(value));
     }
 }

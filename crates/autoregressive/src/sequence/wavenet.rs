@@ -243,6 +243,6 @@ impl Decoder for WaveNetDecoder<'_> {
             self.next();
         }
         self.asked = false;
-        self.read = after(self.network.family.input(value));
+        self.read = after(&self.network.family.input(value));
     }
 }

@@ -132,11 +132,11 @@ fn a_class_is_one_more_variable() {
         let nade = NadeConfig::new(Order::natural(5), 6).with_given(3).init(&device).unwrap();
         let model = shaken(Labelled::new(nade, &device).unwrap(), 31);
         let all = states(5, 2, &device);
-        let joint: Vec<f32> = model.log_joint(all.clone()).unwrap().to_data().iter().collect();
+        let joint: Vec<f32> = model.log_joint(&all).unwrap().to_data().iter().collect();
         let sum: f64 = joint.iter().map(|l| f64::from(*l).exp()).sum();
         assert!((sum - 1.0).abs() < 1e-6, "{backend}: {sum}");
         // Bayes: the posterior of a class is its share of the joint.
-        let posterior: Vec<f32> = model.classify(all).unwrap().to_data().iter().collect();
+        let posterior: Vec<f32> = model.classify(&all).unwrap().to_data().iter().collect();
         for (joint, posterior) in joint.chunks_exact(3).zip(posterior.chunks_exact(3)) {
             let all: f32 = joint.iter().map(|l| l.exp()).sum();
             for (joint, posterior) in joint.iter().zip(posterior) {
@@ -155,14 +155,14 @@ fn drawn_classes_are_as_frequent_as_the_prior_says() {
     );
     let (x, labels) = model.sample(3000, NoiseKey::new(5)).unwrap();
     let labels: Vec<i64> = labels.to_data().iter().collect();
-    let joint = model.log_joint(states(4, 2, &device)).unwrap().exp().sum_dim(0);
+    let joint = model.log_joint(&states(4, 2, &device)).unwrap().exp().sum_dim(0);
     let prior: Vec<f32> = joint.to_data().iter().collect();
     for (class, prior) in prior.into_iter().enumerate() {
         let share = labels.iter().filter(|label| **label == class as i64).count() as f32 / 3000.0;
         assert!((share - prior).abs() < 0.04, "class {class}: {share} of {prior}");
     }
     // What is drawn under a class is likelier under it than chance has it.
-    let posterior = model.classify(x).unwrap().argmax(1);
+    let posterior = model.classify(&x).unwrap().argmax(1);
     let right: usize = posterior.to_data().iter::<i64>().zip(&labels).filter(|(a, b)| a == *b).count();
     assert!(right > 1300, "{right} of 3000");
 }

@@ -14,9 +14,9 @@ pub fn forward<B: Backend>(x: FloatTensor<B>, indices: IntTensor<B>, outputs: us
 }
 
 /// The gradient with respect to x.
-pub fn backward<B: Backend>(grad: FloatTensor<B>, indices: IntTensor<B>) -> FloatTensor<B> {
+pub fn backward<B: Backend>(grad: FloatTensor<B>, indices: &IntTensor<B>) -> FloatTensor<B> {
     let outputs = grad.shape()[2];
-    only_kept::<B>(B::float_gather(2, grad, indices.clone()), &indices, outputs)
+    only_kept::<B>(B::float_gather(2, grad, indices.clone()), indices, outputs)
 }
 
 /// 0 for inputs that a later one of their plane and index replaces.

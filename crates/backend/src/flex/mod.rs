@@ -166,15 +166,15 @@ impl FusedOps for Flex {
 
     fn max_unpool(x: FlexTensor, indices: FlexTensor, outputs: usize) -> FlexTensor {
         match all_f32([&x]) && unpooling::takes(&indices) {
-            true => unpooling::forward(x, indices, outputs),
+            true => unpooling::forward(x, &indices, outputs),
             false => composed::unpooling::forward::<Self>(x, indices, outputs),
         }
     }
 
     fn max_unpool_backward(grad: FlexTensor, indices: FlexTensor) -> FlexTensor {
         match all_f32([&grad]) && unpooling::takes(&indices) {
-            true => unpooling::backward(grad, indices),
-            false => composed::unpooling::backward::<Self>(grad, indices),
+            true => unpooling::backward(grad, &indices),
+            false => composed::unpooling::backward::<Self>(grad, &indices),
         }
     }
 

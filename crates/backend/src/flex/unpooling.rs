@@ -13,7 +13,7 @@ pub(super) fn takes(indices: &FlexTensor) -> bool {
     matches!(indices.dtype(), DType::I64 | DType::I32)
 }
 
-pub(super) fn forward(x: FlexTensor, indices: FlexTensor, outputs: usize) -> FlexTensor {
+pub(super) fn forward(x: FlexTensor, indices: &FlexTensor, outputs: usize) -> FlexTensor {
     let [batch, channels, inputs] = x.shape().dims();
     let x = contiguous(x);
     let indices = indices.to_contiguous();
@@ -42,7 +42,7 @@ fn put<I: Copy + Into<i64> + Sync>(
 }
 
 /// The gradient with respect to x.
-pub(super) fn backward(grad: FlexTensor, indices: FlexTensor) -> FlexTensor {
+pub(super) fn backward(grad: FlexTensor, indices: &FlexTensor) -> FlexTensor {
     let [batch, channels, outputs] = grad.shape().dims();
     let inputs = indices.shape()[2];
     let mut out = vec![0.0_f32; batch * channels * inputs];
@@ -50,9 +50,11 @@ pub(super) fn backward(grad: FlexTensor, indices: FlexTensor) -> FlexTensor {
     let indices = indices.to_contiguous();
     match indices.dtype() {
         DType::I64 => {
-            take(values(&grad), indices.as_slice::<i64>().expect(OF_THIS_TYPE), [inputs, outputs], &mut out)
+            take(values(&grad), indices.as_slice::<i64>().expect(OF_THIS_TYPE), [inputs, outputs], &mut out);
         }
-        _ => take(values(&grad), indices.as_slice::<i32>().expect(OF_THIS_TYPE), [inputs, outputs], &mut out),
+        _ => {
+            take(values(&grad), indices.as_slice::<i32>().expect(OF_THIS_TYPE), [inputs, outputs], &mut out);
+        }
     }
     tensor(out, [batch, channels, inputs])
 }

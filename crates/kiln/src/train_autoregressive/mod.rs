@@ -80,7 +80,7 @@ impl Visitor for Run<'_> {
         let seconds = started.elapsed().as_secs_f64();
         let averaged = trainer.averaged();
         let found = scores(averaged, held_out, device)?;
-        write_scores(&options.out, &found, self.task(), seconds)?;
+        write_scores(&options.out, &found, &self.task(), seconds)?;
         pictures(averaged, held_out, &options.out, options.seed, device)?;
         let classified = found.classified.map(|share| format!(", {:.1} % classified", 100.0 * share));
         print(format_args!(

@@ -116,7 +116,7 @@ fn classified<M: AutoregressiveModel>(model: &M, held_out: &Discrete, device: &D
     let mut right = 0;
     for indices in all.chunks(BATCH) {
         let Some(labels) = held_out.labels(indices, device) else { continue };
-        let likeliest = joint.classify(held_out.batch(indices, device))?.argmax(1).squeeze_dim::<1>(1);
+        let likeliest = joint.classify(&held_out.batch(indices, device))?.argmax(1).squeeze_dim::<1>(1);
         right += likeliest.equal(labels).int().sum().into_scalar::<i64>();
     }
     Ok(right as f64 / all.len() as f64)
@@ -162,7 +162,7 @@ pub fn pictures<M: AutoregressiveModel>(
 pub fn write_scores(
     folder: &Path,
     scores: &Scores,
-    task: serde_json::Value,
+    task: &serde_json::Value,
     seconds: f64,
 ) -> Result<PathBuf> {
     let path = folder.join("scores.json");

@@ -8,7 +8,9 @@ use burn::tensor::Tensor;
 use clap::ValueEnum;
 use kiln::checkpoint::Checkpoint;
 use kiln::picture::{Channels, Filter, Picture};
-use kiln::upsampling::{DatConfig, Next, SrVggConfig, Tiles, enlarge, weights};
+use kiln::upsampling::{DatConfig, Next, SrVggConfig, Tiles, enlarge, enlarge_by_bands, weights};
+
+use super::halved::Halved;
 
 /// How a photograph is enlarged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -75,16 +77,22 @@ impl Scaled<'_> {
 
     fn by_network(&self, picture: &Picture, progress: impl FnMut(usize, usize) -> Next) -> Result<Picture> {
         let device = kiln::backend::open(self.backend)?;
-        let (width, height) = self.size;
         if self.method == Method::Realesr {
             let config = SrVggConfig::anime_video_v3();
             let network =
                 Checkpoint::from_bytes(weights::REALESR_ANIME_X4)?.load_into(config.init(&device))?.module;
             // What a pixel depends on is in the margin: tiles give what the whole picture would.
             let tiles = Tiles { side: 192, margin: config.reach(), blend: 0 };
-            let larger = enlarge(picture, config.scale, tiles, &device, |x| network.forward(x), progress)?;
-            // There is one network, for four times; half of that is reduced.
-            return Ok(larger.resize(width, height, Filter::Lanczos)?);
+            let run = |x: Tensor<4>| network.forward(x);
+            if self.scale as usize == config.scale {
+                return Ok(enlarge(picture, config.scale, tiles, &device, run, progress)?);
+            }
+            // There is one network, for four times; half of that is reduced, as it comes.
+            let (width, height) = self.size;
+            let mut halved = Halved::new(2 * width as usize, 2 * height as usize)?;
+            let take = |rows: &[u8]| halved.take(rows);
+            enlarge_by_bands(picture, config.scale, tiles, &device, run, progress, take)?;
+            return Ok(halved.finish()?);
         }
         let (bytes, scale) = match self.scale {
             2 => (weights::DAT_LIGHT_X2, 2),

@@ -1,5 +1,6 @@
 //! `kiln upscale`: a photograph, two or four times as large.
 
+mod halved;
 mod method;
 
 use std::path::{Path, PathBuf};
