@@ -20,7 +20,7 @@
 use std::f64::consts::TAU;
 use std::fmt;
 
-use burn::tensor::activation::{log_softmax, sigmoid, softmax};
+use burn::tensor::activation::{log_sigmoid, log_softmax, sigmoid, softmax};
 use burn::tensor::{Int, Tensor};
 use kiln_backend::noise::{NoiseKey, normal, uniform};
 use serde::{Deserialize, Serialize};
@@ -285,9 +285,9 @@ fn choose(logits: Tensor<2>, u: Tensor<2>) -> Tensor<2, Int> {
     softmax(logits, 1).cumsum(1).lower_equal(u).int().sum_dim(1).clamp_max(last)
 }
 
-/// log (1 + e^x), with no overflow.
-pub(crate) fn softplus<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    x.clone().clamp_min(0.0) + x.abs().neg().exp().log1p()
+/// log (1 + e^x), with no overflow. By an operation whose derivative is known at 0 too: where weights start at 0, every logit is.
+fn softplus<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    log_sigmoid(x.neg()).neg()
 }
 
 /// log sum exp over the last axis, which goes.
