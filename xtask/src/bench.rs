@@ -58,6 +58,8 @@ enum What {
     Training,
     /// Sixteen digits, by `kiln generate`.
     Generate,
+    /// A picture of 256 x 256 pixels by the networks of `kiln upscale`.
+    Upscale,
 }
 
 /// Runs the bench that was asked for.
@@ -65,11 +67,12 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let threads = options.threads.or_else(|| available_parallelism().ok()).map_or(1, NonZero::get);
     let rows = match options.what {
         What::Ops => ops(workspace, options, threads)?,
-        What::Training | What::Generate if options.torch => {
+        What::Training | What::Generate | What::Upscale if options.torch => {
             bail!("`--torch` goes with `ops` only: there is no PyTorch program to run beside `kiln`")
         }
         What::Training => vec![program::training(workspace, &options.backend, options.rounds, threads)?],
         What::Generate => vec![program::generate(workspace, &options.backend, options.rounds, threads)?],
+        What::Upscale => program::upscale(workspace, &options.backend, options.rounds, threads)?,
     };
     let name = options.what.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
     let run = table::Run { name, backend: options.backend.clone(), threads, rounds: options.rounds, rows };

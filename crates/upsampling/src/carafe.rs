@@ -33,7 +33,9 @@ pub struct CarafeConfig {
     pub compressed: usize,
 }
 
-/// Content-aware reassembly; see the [module](self). Its parameters are those of the two convolutions.
+/// Content-aware reassembly; see the [module](self). Its parameters are those of the two convolutions; an output costs kernel²
+/// products a channel, and the weights. These have the sum 1, so that a constant picture stays one: it shows no checkerboard at
+/// its start.
 #[derive(Module, Debug)]
 pub struct Carafe {
     channel_compressor: Conv2d,

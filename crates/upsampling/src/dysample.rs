@@ -29,7 +29,8 @@ pub struct DySampleConfig {
     pub groups: usize,
 }
 
-/// Upsampling by dynamic sampling; see the [module](self). Its parameters are those of one 1 x 1 convolution.
+/// Upsampling by dynamic sampling; see the [module](self). Its parameters are those of one 1 x 1 convolution; an
+/// output costs four products a channel, and the places. It begins as bilinear interpolation, and shows no checkerboard.
 #[derive(Module, Debug)]
 pub struct DySample {
     offset: Conv2d,

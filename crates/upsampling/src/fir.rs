@@ -58,7 +58,8 @@ pub fn upfirdn(x: Tensor<4>, kernel: &[f64], rates: Rates, edges: Edges) -> Tens
 }
 
 /// Enlarge `factor` times with a filter, brought to such a sum that the picture keeps its brightness. Beyond its edges it
-/// is 0.
+/// is 0. It has no parameters and costs the filter's taps an axis and output. It shows no checkerboard where the taps that
+/// outputs meet have one sum for all of them, as `BINOMIAL`'s for a factor of 2.
 ///
 /// # Shapes
 ///

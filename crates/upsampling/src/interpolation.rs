@@ -46,8 +46,8 @@ pub enum Antialias {
     Yes,
 }
 
-/// Interpolation as a layer on `S` axes: PyTorch's `torch.nn.Upsample`. It has no parameters, and costs a few multiplications
-/// an output and axis.
+/// Interpolation as a layer on `S` axes: PyTorch's `torch.nn.Upsample`. It has no parameters, costs a few multiplications
+/// an output and axis (a copy, if nearest), and shows no checkerboard: a constant picture stays one.
 #[derive(Module, Debug)]
 pub struct Upsample<const S: usize = 2> {
     #[module(skip)]

@@ -9,7 +9,8 @@ use burn::tensor::{Device, Tensor};
 use crate::convolution::convolve;
 use crate::{Mode, Target, Upsample};
 
-/// `conv(upsample(x))`. The convolution runs at the larger size: factor² as dear as before it.
+/// `conv(upsample(x))`. Its parameters are the convolution's, which runs at the larger size: channels² kernel² products an
+/// output, factor² as dear as before it. Every output meets the same taps, so that it shows no checkerboard.
 #[derive(Module, Debug)]
 pub struct ResizeConvolution {
     upsample: Upsample,

@@ -19,6 +19,9 @@ use crate::nearest;
 
 /// The inverse of max pooling over `S` axes, as far as there is one: PyTorch's `MaxUnpool1d`, `2d` and `3d`.
 ///
+/// It has no parameters and costs a copy. Among the zeros its values stand as in a grid of dots, which what comes after has to
+/// fill.
+///
 /// Where several inputs have one index, as overlapping windows give it, the last one in the input's order is kept: what
 /// PyTorch computes on one thread. Here that holds on every backend, and only the input that was kept has a gradient: this
 /// is the adjoint. (PyTorch hands the output's gradient to all inputs of that index.)
@@ -100,6 +103,8 @@ impl<const S: usize> MaxUnpool<S> {
 
 /// Zeros between the pixels: pixel `[y, x]` goes to `[factor y, factor x]`.
 ///
+/// It has no parameters and costs a copy; the grid of dots that it makes is the plainest checkerboard.
+///
 /// # Shapes
 ///
 /// - `x`: `[batch, channels, height, width]`
@@ -119,7 +124,7 @@ pub fn bed_of_nails(x: Tensor<4>, factor: [usize; 2]) -> Tensor<4> {
     resample(x, taps(height, factor[0]), taps(width, factor[1]))
 }
 
-/// Each pixel repeated over a block of `factor`.
+/// Each pixel repeated over a block of `factor`. It has no parameters, costs a copy, and shows no checkerboard.
 ///
 /// # Panics
 ///

@@ -38,6 +38,36 @@ pub fn training(workspace: &Workspace, backend: &str, rounds: u32, threads: usiz
     })
 }
 
+/// Sides of the picture that is enlarged.
+const SIDE: u32 = 256;
+
+/// A picture by each network of `kiln upscale`, from the program's start to the larger picture on the disk.
+pub fn upscale(workspace: &Workspace, backend: &str, rounds: u32, threads: usize) -> Result<Vec<Row>> {
+    let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
+    let picture = folder.path().join("picture.png");
+    std::fs::write(&picture, waves()?).with_context(|| format!("cannot write {}", picture.display()))?;
+    let program = Program { workspace, backend, rounds, threads };
+    let row = |(method, scale): (&str, &str)| {
+        program.times(&format!("kiln upscale --method {method} --scale {scale}, {SIDE} x {SIDE}"), |out| {
+            let mut arguments =
+                ["upscale", "--method", method, "--scale", scale, "--out"].map(OsString::from).to_vec();
+            arguments.extend([out.join("larger.png").into(), picture.clone().into()]);
+            arguments
+        })
+    };
+    [("dat", "2"), ("dat", "4"), ("realesr", "4")].into_iter().map(row).collect()
+}
+
+/// A picture in colour, as a PNG file. What it shows makes no difference to the time.
+fn waves() -> Result<Vec<u8>> {
+    let mut file = Vec::new();
+    let mut encoder = png::Encoder::new(&mut file, SIDE, SIDE);
+    encoder.set_color(png::ColorType::Rgb);
+    let samples: Vec<u8> = (0..SIDE * SIDE * 3).map(|i| (i % 251) as u8).collect();
+    encoder.write_header()?.write_image_data(&samples)?;
+    Ok(file)
+}
+
 /// The program, and how it is to be timed.
 struct Program<'a> {
     workspace: &'a Workspace,
@@ -98,6 +128,12 @@ fn peak_of(process: u32) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_picture_is_one() {
+        let decoder = png::Decoder::new(std::io::Cursor::new(waves().unwrap()));
+        assert_eq!(decoder.read_info().unwrap().info().size(), (SIDE, SIDE));
+    }
 
     #[test]
     fn a_run_has_a_time() {

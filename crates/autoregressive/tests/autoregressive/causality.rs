@@ -9,7 +9,6 @@ use kiln_autoregressive::{
     PixelRnnConfig, Recurrence, Wiring,
 };
 use kiln_backend::noise::{NoiseKey, uniform};
-use kiln_backend::testing::devices;
 use kiln_optim::calculus::jacobian;
 
 use crate::models::{Visitor, binary, colour, shaken};
@@ -101,9 +100,9 @@ fn in_every_order() {
 }
 
 /// Changing a value leaves what comes before it, and itself, as it was, to the bit.
-struct Flips<'a>(&'a str);
+struct Flips;
 
-impl Visitor for Flips<'_> {
+impl Visitor for Flips {
     fn visit<M: AutoregressiveModel>(&mut self, name: &str, model: M) {
         let device = model.devices()[0].clone();
         let (sites, variables) = (model.sites(), model.variables());
@@ -117,7 +116,7 @@ impl Visitor for Flips<'_> {
             for site in (0..sites).filter(|site| places[*site] <= places[variable % sites]) {
                 let (a, b) = (&before[site * width..][..width], &after[site * width..][..width]);
                 let same = a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-6);
-                assert!(same, "{name} on {}: site {site} moves with variable {variable}", self.0);
+                assert!(same, "{name}: site {site} moves with variable {variable}");
             }
         }
     }
@@ -125,10 +124,9 @@ impl Visitor for Flips<'_> {
 
 #[test]
 fn a_changed_value_changes_only_what_comes_after() {
-    for (backend, device) in devices() {
-        binary(&device, 0, &mut Flips(backend));
-        colour(&device, &mut Flips(backend));
-    }
+    // That one pass is what places give one by one is tried on every backend: there what sees too much would show.
+    binary(&Device::flex(), 0, &mut Flips);
+    colour(&Device::flex(), &mut Flips);
 }
 
 /// The pixels that the conditional of the one in the middle of the lowest row sees.

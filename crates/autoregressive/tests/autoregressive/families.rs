@@ -46,10 +46,11 @@ fn probabilities_of_all_values_sum_to_one() {
 #[test]
 fn the_derivative_of_a_logit_is_what_is_missing_at_zero_too() {
     for (backend, device) in devices() {
+        let device = device.autodiff();
         let logits = [-90.0, -1.0, 0.0, 0.0, 2.0, 90.0];
         let values = [0.0, 1.0, 0.0, 1.0, 1.0, 1.0];
-        let at = Tensor::<1>::from_data(logits, &device.autodiff()).require_grad();
-        let x = Tensor::<1>::from_data(values, &device.autodiff()).unsqueeze_dim::<2>(0);
+        let at = Tensor::<1>::from_data(logits, &device).require_grad();
+        let x = Tensor::<1>::from_data(values, &device).unsqueeze_dim::<2>(0);
         let log_prob = Family::Bernoulli.log_prob(at.clone().reshape([1, 6, 1]), x).sum();
         let gradient: Vec<f32> = at.grad(&log_prob.backward()).unwrap().to_data().iter().collect();
         for ((gradient, logit), value) in gradient.into_iter().zip(logits).zip(values) {

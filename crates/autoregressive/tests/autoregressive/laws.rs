@@ -43,8 +43,9 @@ impl Visitor for SumsToOne<'_> {
 #[test]
 fn probabilities_of_all_states_sum_to_one() {
     for (backend, device) in devices() {
-        for given in [0, 3] {
-            binary(&device, given, &mut SumsToOne { backend, given });
+        binary(&device, 0, &mut SumsToOne { backend, given: 0 });
+        if backend == "flex" {
+            binary(&device, 3, &mut SumsToOne { backend, given: 3 });
         }
     }
 }
