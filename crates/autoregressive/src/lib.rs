@@ -1,20 +1,20 @@
 //! Autoregressive models: p(x) as a product of conditionals, from logistic regressions in a chain to PixelCNN++.
 
 mod error;
-mod family;
-mod fvsbn;
+pub mod family;
+pub mod fvsbn;
 mod given;
-mod labelled;
+pub mod labelled;
 mod lstm;
-mod made;
+pub mod made;
 mod masks;
-mod model;
-mod nade;
-mod order;
-mod orderless;
+pub mod model;
+pub mod nade;
+pub mod order;
+pub mod orderless;
 pub mod pixel;
 pub mod sequence;
-mod table;
+pub mod table;
 pub mod zoo;
 
 pub use error::AutoregressiveError;

@@ -20,7 +20,7 @@ pub struct PixelShuffleConfig {
     pub upscale_factor: usize,
 }
 
-/// Pixel shuffle; see the [module](self).
+/// Pixel shuffle: depth to space.
 #[derive(Module, Debug)]
 pub struct PixelShuffle {
     /// How many times larger the picture becomes.
@@ -54,7 +54,7 @@ pub struct PixelUnshuffleConfig {
     pub downscale_factor: usize,
 }
 
-/// The inverse of [`PixelShuffle`]; see the [module](self).
+/// The inverse of [`PixelShuffle`]: space to depth.
 #[derive(Module, Debug)]
 pub struct PixelUnshuffle {
     /// How many times smaller the picture becomes.

@@ -1,11 +1,11 @@
 //! Pictures, pixel by pixel: each row after the one above it, each pixel after the one on its left.
 
 mod cache;
-mod cnn;
-mod gated;
+pub mod cnn;
+pub mod gated;
 mod masked;
-mod plus_plus;
-mod rnn;
+pub mod plus_plus;
+pub mod rnn;
 
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};

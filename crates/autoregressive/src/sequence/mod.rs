@@ -1,8 +1,8 @@
 //! Variables as a sequence: a network reads x one place late, and tells of each what it has read so far.
 
-mod recurrent;
-mod transformer;
-mod wavenet;
+pub mod recurrent;
+pub mod transformer;
+pub mod wavenet;
 
 use burn::tensor::Tensor;
 

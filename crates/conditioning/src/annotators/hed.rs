@@ -63,7 +63,7 @@ struct Block {
     projection: Conv2d,
 }
 
-/// The network; see the [module](self).
+/// The network, as its file describes it.
 #[derive(Module, Debug)]
 pub struct Hed {
     norm: Param<Tensor<4>>,

@@ -1,7 +1,7 @@
 //! How close each method comes to photographs that were reduced before: a table, and a sheet of one of them.
 //!
 //! ```text
-//! cargo run --release --package kiln-upsampling --example psnr -- FOLDER LEARN [SHEET.png NAME [STEPS]]
+//! cargo run --release --package kiln-upsampling --example psnr -- FOLDER LEARN [SHEET.jpg NAME [STEPS]]
 //! ```
 //!
 //! Of every PNG, JPEG and WebP in FOLDER that is large enough, the 256 x 256 pixels in the middle are reduced to 64 x 64 by
@@ -22,7 +22,7 @@ use burn::tensor::module::max_pool2d_with_indices;
 use burn::tensor::ops::MaxPoolOptions;
 use burn::tensor::{Device, Tensor};
 use kiln_checkpoint::Checkpoint;
-use kiln_picture::{Channels, Filter, Picture, grid};
+use kiln_picture::{Channels, Encoding, Filter, Picture, grid};
 use kiln_upsampling::{
     AlignCorners, Antialias, Dat, DatConfig, MaxUnpool2d, Mode, Next, SrVgg, SrVggConfig, Target, Tiles,
     Upsample, bed_of_nails, bilinear_transposed, convolve_transposed, enlarge, weights,
@@ -169,7 +169,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 .filter(|(name, _)| shown.as_deref().is_some_and(|s| name.starts_with(s)))
                 .map(|(_, photo)| photo.clone()),
         );
-        grid(&shots, 6, 4)?.write_png(sheet)?;
+        grid(&shots, 6, 4)?.write(sheet, Encoding::Jpeg { quality: 85 })?;
     }
     Ok(())
 }
