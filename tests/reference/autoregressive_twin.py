@@ -20,9 +20,9 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
-from autoregressive_pixels import GatedPixelCnn, PixelCnn, PixelCnnPlusPlus, PixelRnn
-from autoregressive_sequences import Recurrent, Transformer, WaveNet
-from autoregressive_vectors import Fvsbn, Independent, Made, Nade, OrderlessNade
+from _autoregressive_pixels import GatedPixelCnn, PixelCnn, PixelCnnPlusPlus, PixelRnn
+from _autoregressive_sequences import Recurrent, Transformer, WaveNet
+from _autoregressive_vectors import Fvsbn, Independent, Made, Nade, OrderlessNade
 
 MODELS = {
     "independent": Independent,

@@ -4,7 +4,7 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AutoregressiveError, AutoregressiveModel, FvsbnConfig, GatedPixelCnnConfig, IndependentConfig,
+    AutoregressiveError, AutoregressiveModel, Canvas, FvsbnConfig, GatedPixelCnnConfig, IndependentConfig,
     MadeConfig, NadeConfig, OrderlessNadeConfig, PixelCnnConfig, PixelCnnPlusPlusConfig, PixelRnnConfig,
     RecurrentConfig, TransformerConfig, WaveNetConfig,
 };
@@ -38,6 +38,18 @@ pub trait Visitor {
 }
 
 impl ModelConfig {
+    /// The pictures that the model is of, where it is one of pictures.
+    #[must_use]
+    pub fn canvas(&self) -> Option<Canvas> {
+        match self {
+            Self::PixelRnn(config) => Some(config.canvas),
+            Self::PixelCnn(config) => Some(config.canvas),
+            Self::GatedPixelCnn(config) => Some(config.canvas),
+            Self::PixelCnnPlusPlus(config) => Some(config.canvas),
+            _ => None,
+        }
+    }
+
     /// Makes the model on `device` and hands it to the visitor.
     ///
     /// # Errors

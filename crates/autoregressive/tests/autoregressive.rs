@@ -8,6 +8,8 @@ mod decoding;
 mod errors;
 #[path = "autoregressive/families.rs"]
 mod families;
+#[path = "autoregressive/golden.rs"]
+mod golden;
 #[path = "autoregressive/laws.rs"]
 mod laws;
 #[path = "autoregressive/models.rs"]

@@ -107,18 +107,24 @@ impl AutoregressiveModel for Recurrent {
     }
 
     fn parameters(&self, x: Tensor<2>, given: Option<Tensor<2>>) -> Tensor<3> {
-        let mut h = one_late(self.order.by_place(self.family.input(x), 1));
+        let x = one_late(self.order.by_place(self.family.input(x), 1));
+        // Place by place from the start: the gradient of a slice is as large as what it was cut from, so that one tensor with the
+        // gates of all places would cost the square of their number.
+        let mut steps: Vec<Tensor<2>> = x.split(1, 1).into_iter().map(|x| x.squeeze_dim(1)).collect();
         for (index, layer) in self.layers.iter().enumerate() {
-            // All places at once, but for the states.
-            let mut gates = layer.input.forward(h);
-            if let Some(given) = self.given.of(given.as_ref()).filter(|_| index == 0) {
-                gates = gates + given.unsqueeze_dim::<3>(1);
-            }
+            let given = self.given.of(given.as_ref()).filter(|_| index == 0);
             let mut memory = Memory::None;
-            let states =
-                gates.split(1, 1).into_iter().map(|gates| layer.step(gates.squeeze_dim(1), &mut memory));
-            h = Tensor::stack(states.collect(), 1);
+            let step = |h| {
+                let gates = layer.input.forward(h);
+                let gates = match &given {
+                    Some(given) => gates + given.clone(),
+                    None => gates,
+                };
+                layer.step(gates, &mut memory)
+            };
+            steps = steps.into_iter().map(step).collect();
         }
+        let h: Tensor<3> = Tensor::stack(steps, 1);
         self.order.by_variable(self.output.forward(h), 1)
     }
 

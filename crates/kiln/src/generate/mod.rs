@@ -1,5 +1,7 @@
 //! `kiln generate`: pictures from a model.
 
+mod autoregressive;
+mod control;
 mod prompted;
 
 use std::path::{Path, PathBuf};
@@ -18,6 +20,7 @@ use crate::interrupt::{Interrupted, set_on_interrupt};
 use crate::output::print;
 use crate::source;
 use crate::train::MODEL_FILE;
+use autoregressive::Kept;
 pub use prompted::Prompted;
 use prompted::{Recipe, pipeline_at};
 
@@ -38,8 +41,14 @@ pub fn run(options: &Generate) -> Result<()> {
     if let Some(pipeline) = pipeline {
         return prompted::run(pipeline, &recipe, options, &out, (&interrupted, &bar));
     }
+    if let Some(kept) = model.as_deref().map(Kept::at).transpose()?.flatten() {
+        let device = kiln::backend::open(options.backend.name.as_deref())?;
+        let pictures = kept.draw(options, &device, (&interrupted, &bar))?;
+        bar.finish_and_clear();
+        return out.write(&pictures);
+    }
     if recipe.asks_for_a_pipeline() {
-        match recipe.model {
+        match &recipe.model {
             Some(model) => {
                 bail!("{model} is no pipeline, which takes a prompt, a picture, a control network or a LoRA")
             }
@@ -61,7 +70,7 @@ pub fn run(options: &Generate) -> Result<()> {
         }
     };
     let pictures = match &model {
-        Model::Diffusion(model) => by_steps(model, options, count, watch)?,
+        Model::Diffusion(model) => by_steps(model, &recipe, options, count, watch)?,
         Model::Direct(model) => directly(model, options, count, watch)?,
     };
     bar.finish_and_clear();
@@ -104,6 +113,7 @@ type Drawn = Result<Vec<Picture>, ModelError>;
 
 fn by_steps(
     model: &PictureModel,
+    recipe: &Recipe,
     options: &Generate,
     count: usize,
     watch: impl FnMut(Progress) -> Result<(), String>,
@@ -125,7 +135,10 @@ fn by_steps(
         steps: options.steps.map(|steps| steps as usize),
         guidance: options.guidance,
     };
-    Ok(model.draw(&classes, &draw, watch))
+    let Some(control) = control::Asked::of(recipe, model)? else {
+        return Ok(model.draw(&classes, &draw, watch));
+    };
+    Ok(model.draw_controlled(&classes, Some(control.controlled()), &draw, watch))
 }
 
 fn directly(

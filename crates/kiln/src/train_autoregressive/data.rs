@@ -49,19 +49,10 @@ impl Discrete {
         let mut format = [0; 3];
         for &index in indices {
             let picture = reduced(pictures.picture(index), options.size)?;
-            let channels = picture.channels().count();
-            format = [channels, picture.height() as usize, picture.width() as usize];
-            let pixels = picture.samples();
-            let planes = (0..channels).flat_map(|c| pixels.iter().skip(c).step_by(channels)).copied();
-            if levels == 2 {
-                // Its own numbers for each picture and half, whatever else is in the set.
-                let key = NoiseKey::new(options.seed).at_sample(2 * index as u64 + half).at_step(BINARISING);
-                let uniforms = uniform_values(pixels.len(), key);
-                values
-                    .extend(planes.zip(uniforms).map(|(x, u)| f32::from(u8::from(u * 255.0 < f32::from(x)))));
-            } else {
-                values.extend(planes.map(|x| (usize::from(x) * levels / 256) as f32));
-            }
+            format = [picture.channels().count(), picture.height() as usize, picture.width() as usize];
+            // Its own numbers for each picture and half, whatever else is in the set.
+            let key = binarising(options.seed).at_sample(2 * index as u64 + half);
+            values.extend(discrete(&picture, levels, key));
         }
         let [channels, height, width] = format;
         let labels = pictures.labels().map(|labels| indices.iter().map(|&i| labels[i]).collect());
@@ -95,18 +86,40 @@ impl Discrete {
 
     /// Values, `[batch, variables]`, as pictures to look at.
     pub fn pictures(&self, x: &Tensor<2>) -> Result<Vec<Picture>> {
-        let Format { channels, height, width, .. } = self.format;
-        let layout = if channels == 3 { Channels::Rgb } else { Channels::Grey };
-        let values: Vec<f32> = x.to_data().iter().collect();
-        let scale = 255.0 / (self.levels - 1) as f32;
-        let pictures = values.chunks_exact(self.variables()).map(|planes| {
-            let pixel =
-                |p: usize| (0..channels).map(move |c| (planes[c * height * width + p] * scale).round() as u8);
-            let pixels: Vec<u8> = (0..height * width).flat_map(pixel).collect();
-            Ok(Picture::new(width as u32, height as u32, layout, pixels)?)
-        });
-        pictures.collect()
+        drawn(&self.format, self.levels, x)
     }
+}
+
+/// The numbers that binarise the first picture of a seed.
+pub fn binarising(seed: u64) -> NoiseKey {
+    NoiseKey::new(seed).at_step(BINARISING)
+}
+
+/// A picture's values, channel by channel: 0, 1, ..., levels - 1. Of two levels, a value is 1 with its own brightness as probability.
+pub fn discrete(picture: &Picture, levels: usize, key: NoiseKey) -> Vec<f32> {
+    let (channels, pixels) = (picture.channels().count(), picture.samples());
+    let planes = (0..channels).flat_map(|c| pixels.iter().skip(c).step_by(channels)).copied();
+    if levels == 2 {
+        let uniforms = uniform_values(pixels.len(), key);
+        planes.zip(uniforms).map(|(x, u)| f32::from(u8::from(u * 255.0 < f32::from(x)))).collect()
+    } else {
+        planes.map(|x| (usize::from(x) * levels / 256) as f32).collect()
+    }
+}
+
+/// Values, `[batch, variables]`, as pictures to look at.
+pub fn drawn(format: &Format, levels: usize, x: &Tensor<2>) -> Result<Vec<Picture>> {
+    let Format { channels, height, width, .. } = *format;
+    let layout = if channels == 3 { Channels::Rgb } else { Channels::Grey };
+    let values: Vec<f32> = x.to_data().iter().collect();
+    let scale = 255.0 / (levels - 1) as f32;
+    let pictures = values.chunks_exact(channels * height * width).map(|planes| {
+        let pixel =
+            |p: usize| (0..channels).map(move |c| (planes[c * height * width + p] * scale).round() as u8);
+        let pixels: Vec<u8> = (0..height * width).flat_map(pixel).collect();
+        Ok(Picture::new(width as u32, height as u32, layout, pixels)?)
+    });
+    pictures.collect()
 }
 
 fn reduced(picture: Picture, size: Option<u32>) -> Result<Picture> {

@@ -19,7 +19,9 @@ use serde_json::{Value, json};
 use crate::interrupt::{Interrupted, set_on_interrupt};
 use crate::output::print;
 use data::Discrete;
-pub use options::TrainAutoregressive;
+pub use data::{binarising, discrete, drawn};
+pub use options::{Format, TrainAutoregressive};
+pub use report::{KEY, MODEL_FILE, PICTURES_KEY};
 use report::{Report, given, pictures, scores, write_scores};
 
 pub fn run(options: &TrainAutoregressive) -> Result<()> {
@@ -70,7 +72,7 @@ impl Visitor for Run<'_> {
             let labels = given(model, train.labels(&indices, context.device));
             Ok(model.loss(train.batch(&indices, context.device), labels, context.noise_key(0)))
         };
-        let mut report = Report::new(config, &options.out, trainer.step(), options.steps)?;
+        let mut report = Report::new(config, train.format, &options.out, trainer.step(), options.steps)?;
         let outcome = trainer.run(loss, &mut report)?;
         report.bar.finish();
         if let Outcome::Stopped { step } = outcome {
@@ -89,7 +91,7 @@ impl Visitor for Run<'_> {
             found.bits_per_dimension,
             classified.unwrap_or_default()
         ))?;
-        print(options.out.join(report::MODEL_FILE).display())
+        print(options.out.join(MODEL_FILE).display())
     }
 }
 

@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
+use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use kiln::autoregressive::zoo::ModelConfig;
 use kiln::autoregressive::{
-    Canvas, DirectLinks, Family, FvsbnConfig, GatedPixelCnnConfig, IndependentConfig, MadeConfig, NadeConfig,
-    Order, OrderlessNadeConfig, PixelCnnConfig, PixelCnnPlusPlusConfig, PixelRnnConfig, Recurrence,
-    RecurrentConfig, TransformerConfig, WaveNetConfig, Wiring,
+    AutoregressiveModel, Canvas, DirectLinks, Family, FvsbnConfig, GatedPixelCnnConfig, IndependentConfig,
+    MadeConfig, NadeConfig, Order, OrderlessNadeConfig, PixelCnnConfig, PixelCnnPlusPlusConfig,
+    PixelRnnConfig, Recurrence, RecurrentConfig, TransformerConfig, Values, WaveNetConfig, Wiring,
 };
 
 use crate::cli::{Backend, share};
@@ -53,8 +54,8 @@ pub struct TrainAutoregressive {
     /// Pictures in a step
     #[arg(long, value_name = "N", default_value_t = 100)]
     pub batch_size: usize,
-    /// The rate after the warm-up; it falls along a cosine to a hundredth at the end. Without it, 1e-3, and for models with no hidden
-    /// units 3e-2
+    /// The rate after the warm-up; it falls along a cosine to a hundredth at the end. Without it, 1e-3; for models with no hidden
+    /// units 3e-2, for NADE 2e-2
     #[arg(long, value_name = "RATE")]
     pub learning_rate: Option<f64>,
     /// Steps in which the rate rises
@@ -124,11 +125,23 @@ pub struct Format {
     pub classes: usize,
 }
 
+impl Format {
+    /// How many values a pixel's channel has under a model.
+    pub fn levels<M: AutoregressiveModel>(&self, model: &M) -> Result<usize> {
+        match model.family().values() {
+            Values::Levels(levels) => Ok(levels),
+            Values::Real => bail!("the model is of real numbers, which are no picture's"),
+        }
+    }
+}
+
 impl TrainAutoregressive {
-    /// The rate that is asked for, or that suits the model: regressions have far to go, and no minimum but one.
+    /// The rate that is asked for, or that suits the model: regressions have far to go, and no minimum but one; NADE's hidden units are
+    /// sums over all pixels, which small steps leave where they began.
     pub fn rate(&self) -> f64 {
         self.learning_rate.unwrap_or(match self.model {
             Name::Independent | Name::Fvsbn => 3e-2,
+            Name::Nade => 2e-2,
             _ => 1e-3,
         })
     }

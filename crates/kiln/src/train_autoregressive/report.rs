@@ -17,28 +17,39 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::data::Discrete;
+use super::options::Format;
 
 /// The finished model in a run's folder.
 pub const MODEL_FILE: &str = "model.safetensors";
 
 /// The metadata key that the model's configuration stands under, as JSON.
-const KEY: &str = "kiln.autoregressive";
+pub const KEY: &str = "kiln.autoregressive";
+
+/// The metadata key of the pictures' channels, height and width.
+pub const PICTURES_KEY: &str = "kiln.autoregressive.pictures";
 
 /// Shows and keeps what a run does.
 pub struct Report<'a> {
     pub folder: PathBuf,
     pub config: &'a ModelConfig,
+    pub format: Format,
     pub bar: ProgressBar,
     loss: Option<f32>,
 }
 
 impl<'a> Report<'a> {
-    pub fn new(config: &'a ModelConfig, folder: &Path, step: usize, steps: usize) -> Result<Self> {
+    pub fn new(
+        config: &'a ModelConfig,
+        format: Format,
+        folder: &Path,
+        step: usize,
+        steps: usize,
+    ) -> Result<Self> {
         let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}")
             .context("the progress bar's template")?;
         let bar = ProgressBar::new(steps as u64).with_style(style);
         bar.set_position(step as u64);
-        Ok(Self { folder: folder.to_owned(), config, bar, loss: None })
+        Ok(Self { folder: folder.to_owned(), config, format, bar, loss: None })
     }
 }
 
@@ -58,7 +69,11 @@ impl<M: AutoregressiveModel> Observer<M> for Report<'_> {
     }
 
     fn on_checkpoint(&mut self, _: &Path, averaged: &M) -> Result<(), BoxError> {
-        let metadata = BTreeMap::from([(KEY.to_owned(), serde_json::to_string(self.config)?)]);
+        let Format { channels, height, width, .. } = self.format;
+        let metadata = BTreeMap::from([
+            (KEY.to_owned(), serde_json::to_string(self.config)?),
+            (PICTURES_KEY.to_owned(), serde_json::to_string(&[channels, height, width])?),
+        ]);
         let options = SaveOptions { dtype: StoredDType::F32, metadata };
         Ok(save(averaged, self.folder.join(MODEL_FILE), &options)?)
     }

@@ -1,14 +1,14 @@
 """Models of sequences in PyTorch, from their papers: an LSTM, WaveNet, a causal transformer with rotary positions and gated linear units.
 
-Conventions as in `autoregressive_vectors.py`. No program of its own: see `autoregressive_twin.py`. Made with torch 2.15.0.
+Conventions as in `_autoregressive_vectors.py`. No program of its own: see `autoregressive_twin.py`. Made with torch 2.15.0.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-import autoregressive_families as families
-from autoregressive_vectors import Given, Model, places
+import _autoregressive_families as families
+from _autoregressive_vectors import Given, Model, places
 
 
 def one_late(x):

@@ -1,7 +1,7 @@
 """What the numbers of a site mean, in PyTorch: log p in nats by the formulas of `crates/autoregressive/src/family.rs`' sources.
 
 Salimans et al. 2017 for the mixture of discretised logistics, Uria et al. 2013 for the mixture of normals. No program of its own: see
-`autoregressive_twin.py` and `autoregressive_goldens.py`. Made with torch 2.15.0.
+`autoregressive_twin.py` and `autoregressive.py`. Made with torch 2.15.0.
 """
 
 import math

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-import autoregressive_families as families
-from autoregressive_philox import uniforms
+import _autoregressive_families as families
+from _autoregressive_philox import uniforms
 
 
 def places(order):

@@ -1,6 +1,6 @@
 """Models of pictures in PyTorch, from their papers: PixelCNN, gated PixelCNN, PixelRNN's two LSTMs, PixelCNN++.
 
-Conventions as in `autoregressive_vectors.py`; samples are [channels, height, width] flattened. No program of its own: see
+Conventions as in `_autoregressive_vectors.py`; samples are [channels, height, width] flattened. No program of its own: see
 `autoregressive_twin.py`. Made with torch 2.15.0.
 """
 
@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-import autoregressive_families as families
-from autoregressive_vectors import Given, Model
+import _autoregressive_families as families
+from _autoregressive_vectors import Given, Model
 
 
 class MaskedConv2d(nn.Module):
@@ -244,7 +244,7 @@ class PixelCnnPlusPlus(Picture):
         halve = [[Shifted(features, features, *stream, stride=2) for stream in STREAMS] for _ in range(halvings)]
         double = [[Unshifted(features, kernel) for kernel, _ in STREAMS] for _ in range(halvings)]
         self.halve = nn.ModuleList(nn.ModuleList(both) for both in halve)
-        self.double = nn.ModuleList(nn.ModuleList(both) for both in double)
+        self._modules["double"] = nn.ModuleList(nn.ModuleList(both) for both in double)
         self.output = nn.Conv2d(features, self.width, 1)
 
     def network(self, x, given):
@@ -266,7 +266,9 @@ class PixelCnnPlusPlus(Picture):
                 u_there, ul_there = kept.pop()
                 u = of_u(u, [u_there], given)
                 ul = of_ul(ul, [u, ul_there], given)
-            if index < len(self.double):
+            if index < len(self.halve):
+                # `self.double` is what turns a module into one of f64.
+                of_u, of_ul = self._modules["double"][index]
                 size = kept[-1][0].shape[2:]
-                u, ul = self.double[index][0](u, size), self.double[index][1](ul, size)
+                u, ul = of_u(u, size), of_ul(ul, size)
         return self.output(F.elu(ul))
