@@ -10,7 +10,7 @@ LOW = np.uint64(0xFFFFFFFF)
 
 def philox(key, counter):
     """Four words, each an array of the counters' shape."""
-    k0, k1 = (np.uint64(k) for k in key)
+    k0, k1 = (np.asarray(k, dtype=np.uint64) for k in key)
     c0, c1, c2, c3 = (np.asarray(c, dtype=np.uint64) for c in counter)
     for _ in range(10):
         a, b = np.uint64(0xD2511F53) * c0, np.uint64(0xCD9E8D57) * c2
@@ -25,10 +25,9 @@ def halves(word):
 
 def uniforms(rows, count, sample, step=0, seed=0):
     """[rows, count] of float32: row i is that of sample `sample` + i."""
-    blocks = np.arange(-(-count // 4), dtype=np.uint64)
-    values = np.empty((rows, 4 * len(blocks)), dtype=np.float32)
-    for row in range(rows):
-        k0, k1, c2, c3 = philox(halves(seed), (*halves(step), *halves(sample + row)))
-        words = philox((k0, k1), (blocks, np.zeros_like(blocks), np.full_like(blocks, c2), np.full_like(blocks, c3)))
-        values[row] = (np.stack(words, 1).reshape(-1) >> np.uint64(8)).astype(np.float32) / 16_777_216
-    return values[:, :count]
+    samples = np.arange(sample, sample + rows, dtype=np.uint64)[:, None]
+    of_samples = samples & LOW, samples >> np.uint64(32)
+    k0, k1, c2, c3 = philox(halves(seed), (*halves(step), *of_samples))
+    blocks = np.arange(-(-count // 4), dtype=np.uint64)[None]
+    words = np.stack(philox((k0, k1), (blocks, np.uint64(0), c2, c3)), -1).reshape(rows, -1)[:, :count]
+    return (words >> np.uint64(8)).astype(np.float32) / np.float32(16_777_216)

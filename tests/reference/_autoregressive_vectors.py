@@ -127,7 +127,7 @@ class OrderlessNade(Model):
         batch, n = x.shape
         counts = torch.from_numpy(uniforms(1, batch, first_sample, 1 << 62)[0]).double()
         counts = (counts * n).long()
-        ranks = torch.from_numpy(uniforms(batch, n, first_sample)).argsort(1, stable=True).argsort(1)
+        ranks = torch.from_numpy(uniforms(batch, n, first_sample)).argsort(dim=1, stable=True).argsort(1)
         seen = (ranks < counts[:, None]).float()
         each = families.log_prob(self.family, self.told(x, seen, given), x)
         return -((each * (1 - seen)).sum(1) * n / (n - counts)).mean()
