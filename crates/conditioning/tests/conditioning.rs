@@ -6,3 +6,5 @@ mod annotators;
 mod controlnet;
 #[path = "conditioning/sd3.rs"]
 mod sd3;
+#[path = "conditioning/unet2d.rs"]
+mod unet2d;

@@ -13,6 +13,7 @@ use crate::annotate::Annotate;
 use crate::generate::Prompted;
 use crate::scenes::Scenes;
 use crate::train_autoregressive::TrainAutoregressive;
+use crate::train_control::TrainControl;
 use crate::train_detector::TrainDetector;
 use crate::upscale::Method;
 
@@ -30,6 +31,8 @@ pub enum Command {
     Generate(Generate),
     /// Train a model that draws, on a folder of pictures or an IDX data set
     Train(Train),
+    /// Train a control network, which leads a model that draws by edges
+    TrainControl(TrainControl),
     /// Make a photograph two or four times as large
     Upscale(Upscale),
     /// Draw what control networks are shown: a photograph's edges, or the skeletons of poses

@@ -2,10 +2,11 @@
 
 use burn::tensor::{Int, Tensor, TensorData};
 use kiln_backend::noise::NoiseKey;
+use kiln_denoisers::unet2d::ClassCondition;
 use kiln_diffusion::{Clipped, Contrast, Denoiser, Guided, Network, Sampler, SolverConfig, grid};
 use kiln_picture::{Channels, Picture};
 
-use crate::{ModelError, PictureModel};
+use crate::{Controlled, ModelError, PictureControl, PictureModel, PictureNetwork};
 
 /// How to draw. What is absent is as the model's own card says.
 #[derive(Debug, Clone, Copy, Default)]
@@ -31,6 +32,9 @@ pub struct Progress {
     pub total: usize,
 }
 
+/// A control network, the edges that it is shown, one row a picture, and how strongly it counts.
+type Shown<'a> = (&'a PictureControl, Tensor<4>, f64);
+
 /// So many pictures go through the network at once: more would only take more memory.
 pub(crate) const BATCH: usize = 16;
 
@@ -45,8 +49,24 @@ impl PictureModel {
         &self,
         classes: &[Option<usize>],
         options: &DrawOptions,
+        progress: impl FnMut(Progress) -> Result<(), String>,
+    ) -> Result<Vec<Picture>, ModelError> {
+        self.draw_controlled(classes, None, options, progress)
+    }
+
+    /// As [`draw`](Self::draw), each picture inside the edges that a control network is shown.
+    ///
+    /// # Errors
+    /// As [`draw`](Self::draw), and [`ModelError::Card`] for a control network of another model, or pictures of another size or
+    /// number.
+    pub fn draw_controlled(
+        &self,
+        classes: &[Option<usize>],
+        controlled: Option<Controlled<'_>>,
+        options: &DrawOptions,
         mut progress: impl FnMut(Progress) -> Result<(), String>,
     ) -> Result<Vec<Picture>, ModelError> {
+        let shown = controlled.map(|controlled| self.shown(&controlled, classes.len())).transpose()?;
         for &class in classes.iter().flatten() {
             self.card.class(&class.to_string())?;
         }
@@ -57,7 +77,11 @@ impl PictureModel {
         let batches = classes.len().div_ceil(BATCH);
         let mut pictures = Vec::with_capacity(classes.len());
         for (batch, classes) in classes.chunks(BATCH).enumerate() {
-            let denoiser = self.denoiser(classes, guidance)?;
+            let part = |(control, all, scale): &(_, Tensor<4>, f64)| {
+                let first = batch * BATCH;
+                (*control, all.clone().slice([first..first + classes.len()]), *scale)
+            };
+            let denoiser = self.denoiser(classes, guidance, shown.as_ref().map(part))?;
             let shape = [classes.len(), self.card.network.channels(), self.card.size[0], self.card.size[1]];
             let key =
                 NoiseKey { seed: options.seed, sample: options.first + (batch * BATCH) as u64, step: 0 };
@@ -94,7 +118,7 @@ impl PictureModel {
         let process = self.process.as_ref();
         let times = self.times(options.steps.unwrap_or(defaults.steps))?;
         let sampler = Sampler::new(options.solver.unwrap_or(defaults.solver), times)?;
-        let denoiser = self.denoiser(&[class], options.guidance.unwrap_or(defaults.guidance))?;
+        let denoiser = self.denoiser(&[class], options.guidance.unwrap_or(defaults.guidance), None)?;
         let shape = [1, self.card.network.channels(), self.card.size[0], self.card.size[1]];
         let key = NoiseKey { seed: options.seed, sample: options.first, step: 0 };
         let sampling = sampler.start_keyed(process, denoiser.as_ref(), shape, key, &self.device)?;
@@ -122,11 +146,28 @@ impl PictureModel {
         Ok(times)
     }
 
+    /// Edges for each of `count` pictures.
+    fn shown<'a>(&self, controlled: &Controlled<'a>, count: usize) -> Result<Shown<'a>, ModelError> {
+        let Controlled { control, pictures, scale } = *controlled;
+        control.check(&self.card)?;
+        let edges = control.card().tensor(pictures, &self.device)?;
+        let edges = match pictures.len() {
+            1 => edges.repeat_dim(0, count),
+            given if given == count => edges,
+            given => {
+                let reason = format!("{given} pictures of edges are given for {count} that are drawn");
+                return Err(ModelError::Card { reason });
+            }
+        };
+        Ok((control, edges, scale))
+    }
+
     /// The network for a batch of classes, guided where that changes anything.
     fn denoiser<'a>(
         &'a self,
         classes: &[Option<usize>],
         guidance: f64,
+        shown: Option<Shown<'a>>,
     ) -> Result<Box<dyn Denoiser<4> + 'a>, ModelError> {
         let process = self.process.as_ref();
         let none = self.card.no_class();
@@ -141,9 +182,20 @@ impl PictureModel {
         let labels = TensorData::new(labels.clone(), [labels.len()]);
         let labels = Tensor::<1, Int>::from_data(labels, &self.device);
         let labels = self.card.is_labelled().then_some(labels);
-        let network = Network::new(process, self.card.prediction, move |x, times| {
-            self.network.predict(x, times, labels.clone())
-        })?;
+        let shown = shown.map(|(control, edges, scale)| {
+            let edges = if guided { Tensor::cat(vec![edges.clone(), edges], 0) } else { edges };
+            (control, edges, scale)
+        });
+        let network =
+            Network::new(process, self.card.prediction, move |x, times| match (&self.network, &shown) {
+                (PictureNetwork::UNet2D(unet), Some((control, edges, scale))) => {
+                    let residuals =
+                        control.residuals(x.clone(), times.clone(), labels.clone(), edges.clone(), *scale);
+                    let condition = labels.clone().map(ClassCondition::Labels);
+                    unet.forward_controlled(x, times, condition, Some(residuals))
+                }
+                (network, _) => network.predict(x, times, labels.clone()),
+            })?;
         Ok(match guided {
             true => Box::new(Clipped::new(
                 process,

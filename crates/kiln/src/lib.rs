@@ -51,6 +51,7 @@ pub use kiln_training as training;
 pub use kiln_upsampling as upsampling;
 
 mod card;
+mod control;
 mod direct;
 mod draw;
 mod error;
@@ -59,6 +60,7 @@ mod model;
 mod network;
 
 pub use card::{ModelCard, SamplingDefaults};
+pub use control::{ControlCard, Controlled, PictureControl};
 pub use direct::{DirectModel, DirectOptions, Label, LabelKind};
 pub use draw::{DrawOptions, Progress};
 pub use error::ModelError;

@@ -15,6 +15,7 @@ mod score;
 mod source;
 mod train;
 mod train_autoregressive;
+mod train_control;
 mod train_detector;
 mod upscale;
 mod verify;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         cli::Command::TrainAutoregressive(options) => {
             train_autoregressive::run(&options).map(|()| ExitCode::SUCCESS)
         }
+        cli::Command::TrainControl(options) => train_control::run(&options).map(|()| ExitCode::SUCCESS),
         cli::Command::TrainDetector(options) => train_detector::run(&options).map(|()| ExitCode::SUCCESS),
         cli::Command::Scenes(options) => scenes::run(&options).map(|()| ExitCode::SUCCESS),
         cli::Command::Score(options) => score::run(&options).map(|()| ExitCode::SUCCESS),

@@ -79,6 +79,18 @@ impl PictureModel {
         save(&self.card, &self.network, path.as_ref(), dtype)
     }
 
+    /// Its network.
+    #[must_use]
+    pub fn network(&self) -> &PictureNetwork {
+        &self.network
+    }
+
+    /// Where it computes.
+    #[must_use]
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
     /// What the model is.
     #[must_use]
     pub fn card(&self) -> &ModelCard {

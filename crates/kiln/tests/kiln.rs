@@ -26,6 +26,8 @@ mod quadratic;
 mod train;
 #[path = "kiln/train_autoregressive.rs"]
 mod train_autoregressive;
+#[path = "kiln/train_control.rs"]
+mod train_control;
 #[path = "kiln/train_detector.rs"]
 mod train_detector;
 #[path = "kiln/upscale.rs"]

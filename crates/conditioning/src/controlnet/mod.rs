@@ -38,4 +38,5 @@ mod config;
 mod model;
 
 pub use config::{ChannelOrder, ControlNetConfig};
+pub(crate) use model::strengths;
 pub use model::{Control, ControlMode, ControlNet, multi_control};

@@ -1,11 +1,9 @@
 //! The network that a [`ControlNetConfig`] describes.
 
 use burn::module::Module;
-use burn::nn::conv::{Conv2d, Conv2dConfig};
-use burn::nn::{Initializer, PaddingConfig2d};
+use burn::nn::conv::Conv2d;
 use burn::tensor::{Device, Tensor};
-use kiln_backend::ops::{Activation, activation};
-use kiln_blocks::{DownStage, MidStage, Sinusoidal, TimestepEmbedding, conv3x3, convolve};
+use kiln_blocks::{DownStage, MidStage, Sinusoidal, TimestepEmbedding, convolve};
 use kiln_checkpoint::{ConfigError, Pretrained};
 use kiln_denoisers::unet2d_condition::{
     AddEmbedding, ClassEmbedding, Conditions, ControlResiduals, Encoder, Joining,
@@ -13,6 +11,7 @@ use kiln_denoisers::unet2d_condition::{
 use kiln_denoisers::{UNet2DCondition, UNet2DConditionConfig};
 
 use super::config::{CLASS, ChannelOrder, ControlNetConfig};
+use crate::hint::{ConditioningEmbedding, zero_convolution};
 
 /// How strongly each residual counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,6 +23,15 @@ pub enum ControlMode {
     /// the picture says it all (diffusers: `guess_mode`). A network that pools its residuals takes it as
     /// [`Prompted`](Self::Prompted).
     Guess,
+}
+
+/// What each residual is multiplied with, the middle's last.
+pub(crate) fn strengths(skips: usize, scale: f64, mode: ControlMode) -> Vec<f64> {
+    let exponent = |i: usize| match mode {
+        ControlMode::Prompted => 0.0,
+        ControlMode::Guess => i as f64 / skips as f64 - 1.0,
+    };
+    (0..=skips).map(|i| scale * 10f64.powf(exponent(i))).collect()
 }
 
 /// What a control network is shown, and how strongly its residuals count.
@@ -44,14 +52,6 @@ impl Control {
     pub fn new(picture: Tensor<4>) -> Self {
         Self { picture, scale: 1.0, mode: ControlMode::Prompted }
     }
-}
-
-/// From a picture to what is added to the sample's first features.
-#[derive(Module, Debug)]
-struct ConditioningEmbedding {
-    conv_in: Conv2d,
-    blocks: Vec<Conv2d>,
-    conv_out: Conv2d,
 }
 
 /// Network of a `ControlNetModel`; see the [module](super).
@@ -83,15 +83,6 @@ impl Pretrained for ControlNet {
     }
 }
 
-/// A convolution that starts as zeros, so that a network not trained yet changes nothing.
-fn zero_convolution(channels: [usize; 2], kernel: usize, device: &Device) -> Conv2d {
-    let padding = kernel / 2;
-    Conv2dConfig::new(channels, [kernel, kernel])
-        .with_padding(PaddingConfig2d::Explicit(padding, padding, padding, padding))
-        .with_initializer(Initializer::Zeros)
-        .init(device)
-}
-
 impl ControlNetConfig {
     /// The network on `device`, with PyTorch's default initialisation and zeros in the convolutions that its residuals pass.
     ///
@@ -114,7 +105,12 @@ impl ControlNetConfig {
             class_embedding: encoder.init_class_embedding(device),
             add_time_proj: encoder.init_add_time_proj(),
             add_embedding: encoder.init_add_embedding(device),
-            controlnet_cond_embedding: self.init_conditioning_embedding(device),
+            controlnet_cond_embedding: ConditioningEmbedding::new(
+                self.conditioning_channels,
+                &self.conditioning_embedding_out_channels,
+                encoder.block_out_channels[0],
+                device,
+            ),
             down_blocks: encoder.init_down(device),
             mid_block,
             controlnet_down_blocks: encoder.skip_channels().into_iter().map(zero).collect(),
@@ -123,36 +119,6 @@ impl ControlNetConfig {
             channel_order: self.controlnet_conditioning_channel_order,
             global_pool_conditions: self.global_pool_conditions,
         })
-    }
-
-    fn init_conditioning_embedding(&self, device: &Device) -> ConditioningEmbedding {
-        let channels = &self.conditioning_embedding_out_channels;
-        let halving = |from, to| {
-            Conv2dConfig::new([from, to], [3, 3])
-                .with_stride([2, 2])
-                .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
-                .init(device)
-        };
-        ConditioningEmbedding {
-            conv_in: conv3x3([self.conditioning_channels, channels[0]], device),
-            blocks: channels
-                .windows(2)
-                .flat_map(|pair| [conv3x3([pair[0], pair[0]], device), halving(pair[0], pair[1])])
-                .collect(),
-            conv_out: zero_convolution(
-                [channels[channels.len() - 1], self.encoder.block_out_channels[0]],
-                3,
-                device,
-            ),
-        }
-    }
-}
-
-impl ConditioningEmbedding {
-    fn forward(&self, picture: Tensor<4>) -> Tensor<4> {
-        let layers = std::iter::once(&self.conv_in).chain(&self.blocks);
-        let h = layers.fold(picture, |h, conv| activation(convolve(conv, h), Activation::Silu));
-        convolve(&self.conv_out, h)
     }
 }
 
@@ -209,7 +175,8 @@ impl ControlNet {
         );
         let encoded = self.encoder().forward(sample, timesteps, conditions, Some(hint));
 
-        let strengths = self.strengths(encoded.skips.len(), control.scale, control.mode);
+        let mode = if self.global_pool_conditions { ControlMode::Prompted } else { control.mode };
+        let strengths = strengths(encoded.skips.len(), control.scale, mode);
         let zero_convolutions = self.controlnet_down_blocks.iter().chain([&self.controlnet_mid_block]);
         let mut residuals: Vec<_> = encoded
             .skips
@@ -221,13 +188,6 @@ impl ControlNet {
             .collect();
         let mid = residuals.pop().expect("the middle's own");
         ControlResiduals { down: residuals, mid }
-    }
-
-    /// What each residual is multiplied with, the middle's last.
-    fn strengths(&self, skips: usize, scale: f64, mode: ControlMode) -> Vec<f64> {
-        let graded = mode == ControlMode::Guess && !self.global_pool_conditions;
-        let exponent = |i: usize| if graded { i as f64 / skips as f64 - 1.0 } else { 0.0 };
-        (0..=skips).map(|i| scale * 10f64.powf(exponent(i))).collect()
     }
 
     fn pool(&self, residual: Tensor<4>) -> Tensor<4> {

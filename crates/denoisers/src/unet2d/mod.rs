@@ -38,4 +38,4 @@ pub use config::{
     ActivationName, ClassEmbedType, DownBlockType, MidBlockType, ResampleType, SampleSize, TimeEmbeddingType,
     UNet2DConfig, UpBlockType,
 };
-pub use model::{ClassCondition, UNet2D};
+pub use model::{ClassCondition, UNet2D, UNet2DEncoder};

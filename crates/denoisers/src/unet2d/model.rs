@@ -16,6 +16,7 @@ use kiln_checkpoint::{ConfigError, Pretrained};
 
 use super::config::{ClassEmbedType, TimeEmbeddingType, UNet2DConfig};
 use super::stages::{Down, Up};
+use crate::unet2d_condition::ControlResiduals;
 
 /// What a class-conditional network is told beside the time.
 #[derive(Clone, Debug)]
@@ -77,6 +78,36 @@ pub struct UNet2D {
     conv_norm_out: Normalization,
     conv_out: Conv2d,
     center_input_sample: bool,
+}
+
+/// The way down of a [`UNet2D`] with its middle, as a network of its own: what control networks start as.
+#[derive(Module, Debug)]
+pub struct UNet2DEncoder {
+    conv_in: Conv2d,
+    time_proj: TimeProjection,
+    time_embedding: TimestepEmbedding,
+    class_embedding: Option<ClassEmbedding>,
+    down_blocks: Vec<Down>,
+    mid_block: Option<MidStage>,
+    center_input_sample: bool,
+}
+
+/// The layers of a way down, whosever they are.
+struct WayDown<'a> {
+    conv_in: &'a Conv2d,
+    time_proj: &'a TimeProjection,
+    time_embedding: &'a TimestepEmbedding,
+    class_embedding: Option<&'a ClassEmbedding>,
+    down_blocks: &'a [Down],
+    mid_block: Option<&'a MidStage>,
+    center_input_sample: bool,
+}
+
+/// What a way down gives.
+struct Encoded {
+    x: Tensor<4>,
+    skips: Vec<Tensor<4>>,
+    time: Tensor<2>,
 }
 
 impl Pretrained for UNet2D {
@@ -178,26 +209,31 @@ impl UNet2D {
         timesteps: Tensor<1>,
         condition: Option<ClassCondition>,
     ) -> Tensor<4> {
-        let [batch, _, _, _] = sample.dims();
-        assert_eq!(timesteps.dims(), [batch], "one timestep a sample");
-        let dtype = sample.dtype();
-        let time = self.time_embedding.forward(self.time_proj.forward(timesteps.clone()).cast(dtype));
-        let time = match self.embed(condition, dtype) {
-            Some(class) => time + class,
-            None => time,
-        };
+        self.forward_controlled(sample, timesteps, condition, None)
+    }
 
-        let x = if self.center_input_sample { sample * 2.0 - 1.0 } else { sample };
-        // Beside the features goes a picture, where stages take one: smaller and smaller on the way down, and on the way up
-        // the sum of what they make.
-        let mut picture = x.clone();
-        let mut x = convolve(&self.conv_in, x);
-        let mut skips = vec![x.clone()];
-        for stage in &self.down_blocks {
-            (x, picture) = stage.forward(x, picture, &time, &mut skips);
-        }
-        if let Some(stage) = &self.mid_block {
-            x = stage.forward(x, Some(&time));
+    /// As [`forward_with`](Self::forward_with), with what a control network adds to the skip connections and the middle.
+    ///
+    /// # Panics
+    ///
+    /// As [`forward_with`](Self::forward_with) does, and if `residuals` are not as many as the skip connections, or don't fit them.
+    #[must_use]
+    pub fn forward_controlled(
+        &self,
+        sample: Tensor<4>,
+        timesteps: Tensor<1>,
+        condition: Option<ClassCondition>,
+        residuals: Option<ControlResiduals>,
+    ) -> Tensor<4> {
+        let [batch, _, _, _] = sample.dims();
+        let dtype = sample.dtype();
+        let Encoded { mut x, mut skips, time } =
+            self.way_down().forward(sample, timesteps.clone(), condition, None);
+        if let Some(residuals) = residuals {
+            let (count, given) = (skips.len(), residuals.down.len());
+            assert_eq!(given, count, "{given} residuals for the {count} skip connections");
+            skips = skips.into_iter().zip(residuals.down).map(|(skip, residual)| skip + residual).collect();
+            x = x + residuals.mid;
         }
         let mut picture = None;
         for stage in &self.up_blocks {
@@ -215,8 +251,102 @@ impl UNet2D {
         }
     }
 
+    /// A copy of the way down with the middle.
+    #[must_use]
+    pub fn encoder(&self) -> UNet2DEncoder {
+        UNet2DEncoder {
+            conv_in: self.conv_in.clone(),
+            time_proj: self.time_proj.clone(),
+            time_embedding: self.time_embedding.clone(),
+            class_embedding: self.class_embedding.clone(),
+            down_blocks: self.down_blocks.clone(),
+            mid_block: self.mid_block.clone(),
+            center_input_sample: self.center_input_sample,
+        }
+    }
+
+    fn way_down(&self) -> WayDown<'_> {
+        WayDown {
+            conv_in: &self.conv_in,
+            time_proj: &self.time_proj,
+            time_embedding: &self.time_embedding,
+            class_embedding: self.class_embedding.as_ref(),
+            down_blocks: &self.down_blocks,
+            mid_block: self.mid_block.as_ref(),
+            center_input_sample: self.center_input_sample,
+        }
+    }
+}
+
+impl UNet2DEncoder {
+    /// The features that a U-Net would keep for its way up, in the order that they are made, and those after the middle.
+    ///
+    /// # Shapes
+    ///
+    /// - `sample`: `[batch, in_channels, height, width]`; `timesteps`: `[batch]`.
+    /// - `hint`: added to the first features, `[batch, block_out_channels[0], height, width]`.
+    ///
+    /// # Panics
+    ///
+    /// As [`UNet2D::forward_with`] does, and if `hint` does not fit the first features.
+    #[must_use]
+    pub fn forward(
+        &self,
+        sample: Tensor<4>,
+        timesteps: Tensor<1>,
+        condition: Option<ClassCondition>,
+        hint: Tensor<4>,
+    ) -> (Vec<Tensor<4>>, Tensor<4>) {
+        let way_down = WayDown {
+            conv_in: &self.conv_in,
+            time_proj: &self.time_proj,
+            time_embedding: &self.time_embedding,
+            class_embedding: self.class_embedding.as_ref(),
+            down_blocks: &self.down_blocks,
+            mid_block: self.mid_block.as_ref(),
+            center_input_sample: self.center_input_sample,
+        };
+        let encoded = way_down.forward(sample, timesteps, condition, Some(hint));
+        (encoded.skips, encoded.x)
+    }
+}
+
+impl WayDown<'_> {
+    fn forward(
+        &self,
+        sample: Tensor<4>,
+        timesteps: Tensor<1>,
+        condition: Option<ClassCondition>,
+        hint: Option<Tensor<4>>,
+    ) -> Encoded {
+        assert_eq!(timesteps.dims(), [sample.dims()[0]], "one timestep a sample");
+        let dtype = sample.dtype();
+        let time = self.time_embedding.forward(self.time_proj.forward(timesteps).cast(dtype));
+        let time = match self.embed(condition, dtype) {
+            Some(class) => time + class,
+            None => time,
+        };
+
+        let x = if self.center_input_sample { sample * 2.0 - 1.0 } else { sample };
+        // Beside the features goes a picture, where stages take one: smaller and smaller on the way down, and on the way up
+        // the sum of what they make.
+        let mut picture = x.clone();
+        let mut x = convolve(self.conv_in, x);
+        if let Some(hint) = hint {
+            x = x + hint;
+        }
+        let mut skips = vec![x.clone()];
+        for stage in self.down_blocks {
+            (x, picture) = stage.forward(x, picture, &time, &mut skips);
+        }
+        if let Some(stage) = self.mid_block {
+            x = stage.forward(x, Some(&time));
+        }
+        Encoded { x, skips, time }
+    }
+
     fn embed(&self, condition: Option<ClassCondition>, dtype: burn::tensor::DType) -> Option<Tensor<2>> {
-        match (&self.class_embedding, condition) {
+        match (self.class_embedding, condition) {
             (None, None) => None,
             (Some(ClassEmbedding::Table(table)), Some(ClassCondition::Labels(labels))) => {
                 Some(lookup(table, labels))

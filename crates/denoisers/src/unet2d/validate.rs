@@ -119,7 +119,8 @@ impl UNet2DConfig {
     }
 
     /// Channels of the skip connections, in the order that the way down makes them.
-    pub(super) fn skip_channels(&self) -> Vec<usize> {
+    #[must_use]
+    pub fn skip_channels(&self) -> Vec<usize> {
         let last = self.block_out_channels.len() - 1;
         let stages = self.block_out_channels.iter().enumerate();
         // A stage's downsampler makes one too.

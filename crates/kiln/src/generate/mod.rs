@@ -22,6 +22,7 @@ use crate::source;
 use crate::train::MODEL_FILE;
 use autoregressive::Kept;
 pub use prompted::Prompted;
+use control::Control;
 use prompted::{Recipe, pipeline_at};
 
 /// Pictures of a model without prompts, if nothing is said.
@@ -50,10 +51,10 @@ pub fn run(options: &Generate) -> Result<()> {
     if recipe.asks_for_a_pipeline() {
         match &recipe.model {
             Some(model) => {
-                bail!("{model} is no pipeline, which takes a prompt, a picture, a control network or a LoRA")
+                bail!("{model} is no pipeline, which takes a prompt, a picture or a LoRA")
             }
             None => {
-                bail!("a prompt, a picture, a control network and a LoRA are for pipelines: --model PATH")
+                bail!("a prompt, a picture and a LoRA are for pipelines: --model PATH")
             }
         }
     }
@@ -71,6 +72,9 @@ pub fn run(options: &Generate) -> Result<()> {
     };
     let pictures = match &model {
         Model::Diffusion(model) => by_steps(model, &recipe, options, count, watch)?,
+        Model::Direct(_) if recipe.asks_for_control() => {
+            bail!("--control is for models that draw through a solver's steps; a consistency model takes none")
+        }
         Model::Direct(model) => directly(model, options, count, watch)?,
     };
     bar.finish_and_clear();
@@ -135,10 +139,8 @@ fn by_steps(
         steps: options.steps.map(|steps| steps as usize),
         guidance: options.guidance,
     };
-    let Some(control) = control::Asked::of(recipe, model)? else {
-        return Ok(model.draw(&classes, &draw, watch));
-    };
-    Ok(model.draw_controlled(&classes, Some(control.controlled()), &draw, watch))
+    let control = Control::of(&recipe.control(), model.device())?;
+    Ok(model.draw_controlled(&classes, control.as_ref().map(Control::controlled), &draw, watch))
 }
 
 fn directly(

@@ -174,9 +174,40 @@ impl Recipe {
 
     /// Whether a pipeline is meant.
     pub fn asks_for_a_pipeline(&self) -> bool {
-        let Self { settings, image, control, lora, .. } = self;
-        settings.prompt.is_some() || image.is_some() || !(control.is_empty() && lora.is_empty())
+        self.settings.prompt.is_some() || self.image.is_some() || !self.lora.is_empty()
     }
+
+    /// Whether something is to be controlled, which not all models can be.
+    pub fn asks_for_control(&self) -> bool {
+        !(self.control.is_empty() && self.control_image.is_empty())
+    }
+
+    /// What is asked of a control network.
+    pub fn control(&self) -> ControlWishes<'_> {
+        let settings = &self.settings;
+        let scales = match &settings.controlnet_conditioning_scale {
+            None => Vec::new(),
+            Some(OneOrMany::One(scale)) => vec![*scale],
+            Some(OneOrMany::Many(scales)) => scales.clone(),
+        };
+        let given = [
+            ("--control-start", settings.control_guidance_start.is_some()),
+            ("--control-end", settings.control_guidance_end.is_some()),
+            ("--control-mask", !self.control_mask.is_empty()),
+            ("--guess", settings.guess_mode == Some(true)),
+        ];
+        let of_pipelines = given.into_iter().find_map(|(flag, given)| given.then_some(flag));
+        ControlWishes { networks: &self.control, pictures: &self.control_image, scales, of_pipelines }
+    }
+}
+
+/// What is asked of a control network.
+pub struct ControlWishes<'a> {
+    pub networks: &'a [String],
+    pub pictures: &'a [PathBuf],
+    pub scales: Vec<f64>,
+    /// An option that only pipelines know, if one is given.
+    pub of_pipelines: Option<&'static str>,
 }
 
 /// The pipeline at a path, if it is one.
@@ -275,7 +306,7 @@ fn draw(
     } else if STABLE_DIFFUSION_3.contains(&&*class) {
         told!(StableDiffusion3, StableDiffusion3::request(""))
     } else if UNCONDITIONAL.contains(&&*class) {
-        if recipe.asks_for_a_pipeline() {
+        if recipe.asks_for_a_pipeline() || recipe.asks_for_control() {
             bail!("a {class} draws without a prompt, a picture, a control network or a LoRA");
         }
         let mut pipeline = Unconditional::new(stored, device)?;

@@ -117,19 +117,24 @@ impl Run<'_> {
             return None;
         }
         let no_class = self.card.no_class() as i64;
-        let labels = labels.map_or_else(
+        let labels: Vec<i64> = labels.map_or_else(
             || vec![no_class; context.batch_size],
             |labels| labels.into_iter().map(i64::from).collect(),
         );
-        let shown = labels.into_iter().zip(0..).map(|(label, row)| {
-            let key = context.noise_key(1);
-            let key = NoiseKey { sample: key.sample + row, ..key };
-            let hidden = f64::from(uniform_values(1, key)[0]) < self.options.unlabelled;
-            if hidden { no_class } else { label }
-        });
-        let shown: Vec<i64> = shown.collect();
+        let shown = hidden_at_times(labels, self.options.unlabelled, no_class, context);
         Some(Tensor::from_data(TensorData::new(shown.clone(), [shown.len()]), context.device))
     }
+}
+
+/// Labels of a step's pictures, a share of them exchanged for `no_class`: which, depends on the seed and the pictures' numbers alone.
+pub fn hidden_at_times(labels: Vec<i64>, share: f64, no_class: i64, context: &StepContext<'_>) -> Vec<i64> {
+    let shown = labels.into_iter().zip(0..).map(|(label, row)| {
+        let key = context.noise_key(1);
+        let key = NoiseKey { sample: key.sample + row, ..key };
+        let hidden = f64::from(uniform_values(1, key)[0]) < share;
+        if hidden { no_class } else { label }
+    });
+    shown.collect()
 }
 
 fn open_data(options: &Train) -> Result<Pictures> {
