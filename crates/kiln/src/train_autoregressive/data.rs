@@ -1,10 +1,12 @@
 //! Pictures as the variables of a model.
 
+use std::path::Path;
+
 use anyhow::{Result, bail};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use kiln::backend::noise::{NoiseKey, uniform_values};
 use kiln::picture::{Channels, Filter, Picture};
-use kiln::training::data::{FolderOptions, OpenOptions, Pictures, Split};
+use kiln::training::data::{DataError, FolderOptions, OpenOptions, Pictures, Split};
 
 use super::options::{Format, TrainAutoregressive};
 
@@ -21,21 +23,21 @@ pub struct Discrete {
 const BINARISING: u64 = 1 << 40;
 
 impl Discrete {
-    /// What to learn from, and what is held out: of IDX data with a test set that one, else every tenth picture.
+    /// What to learn from, and what is held out: of IDX data in two halves the test half, else every tenth picture.
     pub fn open(options: &TrainAutoregressive) -> Result<[Self; 2]> {
         let channels = if options.colour { Channels::Rgb } else { Channels::Grey };
         let size = options.size.unwrap_or(28);
         let folder = FolderOptions { size, channels, ..FolderOptions::default() };
-        let all = Pictures::open(&options.data, &OpenOptions { split: Split::Train, folder })?;
         let all_of = |pictures: &Pictures| (0..pictures.len()).collect::<Vec<_>>();
-        if options.data.is_dir()
-            && let Ok(test) = Pictures::idx(&options.data, Split::Test)
-        {
-            let halves = [(&all, 0), (&test, 1)];
-            let [train, test] =
-                halves.map(|(pictures, half)| Self::new(pictures, &all_of(pictures), options, half));
-            return Ok([train?, test?]);
-        }
+        let all = match (idx_half(&options.data, Split::Train)?, idx_half(&options.data, Split::Test)?) {
+            (Some(train), Some(test)) => {
+                let [train, test] = [(train, 0), (test, 1)]
+                    .map(|(pictures, half)| Self::new(&pictures, &all_of(&pictures), options, half));
+                return Ok([train?, test?]);
+            }
+            (Some(half), None) | (None, Some(half)) => half,
+            (None, None) => Pictures::open(&options.data, &OpenOptions { split: Split::Train, folder })?,
+        };
         let (test, train): (Vec<_>, Vec<_>) = all_of(&all).into_iter().partition(|i| i % 10 == 9);
         if test.is_empty() {
             bail!("{} holds fewer than ten pictures: none can be held out", options.data.display());
@@ -87,6 +89,17 @@ impl Discrete {
     /// Values, `[batch, variables]`, as pictures to look at.
     pub fn pictures(&self, x: &Tensor<2>) -> Result<Vec<Picture>> {
         drawn(&self.format, self.levels, x)
+    }
+}
+
+/// Half of an IDX data set, if the path is a folder that has it.
+fn idx_half(path: &Path, split: Split) -> Result<Option<Pictures>> {
+    if !path.is_dir() {
+        return Ok(None);
+    }
+    match Pictures::idx(path, split) {
+        Err(DataError::NothingFound { .. }) => Ok(None),
+        half => Ok(Some(half?)),
     }
 }
 
