@@ -141,7 +141,7 @@ impl Layer {
 
     /// The gated convolution, `[batch, n, channels]`, as a product with what stands at the places that the kernel sees: faster than
     /// a convolution where channels come last, as the products around it have them.
-    fn gated(&self, h: Tensor<3>, given: Option<&Tensor<2>>) -> Tensor<3> {
+    fn gated(&self, h: &Tensor<3>, given: Option<&Tensor<2>>) -> Tensor<3> {
         let n = h.dims()[1];
         let back = |places: usize| match places.min(n) {
             0 => h.clone(),
@@ -176,7 +176,7 @@ impl AutoregressiveModel for WaveNet {
         let mut h = self.input.forward(one_late(self.order.by_place(self.family.input(x), 1)));
         let mut sum: Option<Tensor<3>> = None;
         for layer in &self.layers {
-            let z = layer.gated(h.clone(), given.as_ref());
+            let z = layer.gated(&h, given.as_ref());
             let skip = layer.skip.forward(z.clone());
             sum = Some(sum.map_or_else(|| skip.clone(), |sum| sum + skip.clone()));
             h = h + layer.residual.forward(z);
