@@ -24,6 +24,8 @@ mod laws;
 mod likelihood;
 #[path = "diffusion/losses.rs"]
 mod losses;
+#[path = "../examples/orders/measure.rs"]
+mod measure;
 #[path = "diffusion/moments.rs"]
 mod moments;
 #[path = "diffusion/nonlinear.rs"]
@@ -43,21 +45,13 @@ mod training;
 #[path = "diffusion/written_processes.rs"]
 mod written_processes;
 
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::tensor::Tensor;
 use kiln_diffusion::{PROCESSES, Process};
+use measure::{apart, double, doubles};
 
 /// Every process of the table, by name.
 fn processes() -> Vec<(&'static str, Box<dyn Process>)> {
     PROCESSES.iter().map(|entry| (entry.name, entry.config.build().unwrap())).collect()
-}
-
-/// A tensor of f64, for what is measured below f32's rounding.
-fn double<const D: usize>(values: Vec<f64>, shape: [usize; D]) -> Tensor<D> {
-    Tensor::from_data(TensorData::new(values, shape), (&Device::flex(), DType::F64))
-}
-
-fn doubles<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
-    tensor.into_data_as::<f64>().try_to_vec().unwrap()
 }
 
 fn floats<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
@@ -67,10 +61,4 @@ fn floats<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
 /// The numbers of a golden.
 fn numbers(value: &serde_json::Value) -> Vec<f64> {
     value.as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect()
-}
-
-/// The largest difference of two lists.
-fn apart(a: &[f64], b: &[f64]) -> f64 {
-    assert_eq!(a.len(), b.len());
-    std::iter::zip(a, b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
 }
