@@ -24,9 +24,23 @@ def matmul():
     return lambda: a @ b
 
 
-def conv2d(channels, edge):
-    x, weight, bias = torch.randn(1, channels, edge, edge), torch.randn(channels, channels, 3, 3), torch.randn(channels)
-    return lambda: F.conv2d(x, weight, bias, padding=1)
+def conv2d(channels, to, kernel, *size, stride=1):
+    x, weight, bias = torch.randn(1, channels, *size), torch.randn(to, channels, kernel, kernel), torch.randn(to)
+    return lambda: F.conv2d(x, weight, bias, stride=stride, padding=kernel // 2)
+
+
+def trained_convolution(batch, channels, edge):
+    def step():
+        with torch.inference_mode(False), torch.enable_grad():
+            for leaf in leaves:
+                leaf.grad = None
+            x, weight, bias = leaves
+            F.conv2d(x, weight, bias, padding=1).sum().backward()
+
+    with torch.inference_mode(False):
+        shapes = (batch, channels, edge, edge), (channels, channels, 3, 3), (channels,)
+        leaves = [torch.randn(shape, requires_grad=True) for shape in shapes]
+    return 3 * 18 * batch * (channels * edge) ** 2, 0, lambda: step
 
 
 def group_norm_silu():
@@ -101,14 +115,30 @@ def adamw_step(**form):
 
 def cases():
     once = 2 * 4 * torch.Size(FEATURES).numel()
-    convolution = lambda channels, edge: 18 * channels**2 * edge**2
+
+    def convolution(channels, kernel, edge):
+        flop = 2 * channels**2 * (kernel * edge) ** 2
+        return flop, 0, lambda: conv2d(channels, channels, kernel, edge, edge)
+
     products = lambda n, heads, d: 4 * n * n * d * heads
     transposed = lambda kernel: 2 * 128 * 64 * 64 * 64 * kernel**2
     adamw = 28 * ADAMW_TENSORS * ADAMW_EDGE**2
     return {
         "matmul [1024,1024]": (2 * MATMUL**3, 0, matmul),
-        "conv2d 3x3 320 channels 64x64": (convolution(320, 64), 0, lambda: conv2d(320, 64)),
-        "conv2d 3x3 1280 channels 16x16": (convolution(1280, 16), 0, lambda: conv2d(1280, 16)),
+        "conv2d 3x3 320 channels 64x64": convolution(320, 3, 64),
+        "conv2d 3x3 640 channels 32x32": convolution(640, 3, 32),
+        "conv2d 3x3 1280 channels 16x16": convolution(1280, 3, 16),
+        "conv2d 3x3 1280 channels 8x8": convolution(1280, 3, 8),
+        "conv2d 3x3 512 channels 64x64": convolution(512, 3, 64),
+        "conv2d 3x3 128 channels 256x256": convolution(128, 3, 256),
+        "conv2d 1x1 512 channels 64x64": convolution(512, 1, 64),
+        "conv2d 7x7 s2 3-64 channels 800x1066": (
+            2 * 3 * 64 * 49 * 400 * 533,
+            0,
+            lambda: conv2d(3, 64, 7, 800, 1066, stride=2),
+        ),
+        "conv2d 3x3 32 channels 28x28 batch 16, forward and backward": trained_convolution(16, 32, 28),
+        "conv2d 3x3 320 channels 64x64, forward and backward": trained_convolution(1, 320, 64),
         "group_norm_silu [1,320,64,64]": (0, once, group_norm_silu),
         "silu [1,320,64,64]": (0, once, lambda: activation(F.silu)),
         "gelu [1,320,64,64]": (0, once, lambda: activation(F.gelu)),

@@ -1,14 +1,9 @@
 //! The fused operations under the clock: Kiln's side of `cargo xtask bench ops`.
 //!
-//! `cargo bench -p kiln-backend --bench ops` prints one line of JSON a case. With `--serve` it stays up and times a
-//! case when asked: `list` gives the cases, `run NAME` gives `{"seconds": […]}`. The device is synchronised inside
-//! the timed region. `tests/reference/bench_ops.py` has the same cases in PyTorch, under the same names.
+//! `cargo bench -p kiln-backend --bench ops` prints one line of JSON a case. `tests/reference/bench_ops.py` has the same
+//! cases in PyTorch, under the same names.
 
-// A program that answers on its standard output.
-#![allow(clippy::print_stdout)]
-
-use std::io::{BufRead, Write};
-use std::time::{Duration, Instant};
+mod serve;
 
 use burn::tensor::ops::{ConvOptions, ConvTransposeOptions};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
@@ -17,12 +12,7 @@ use kiln_backend::ops::{
     self, Activation, AdamWHyper, AttentionOptions, FeatureFunction, Interpolation, InterpolationMode,
 };
 use rayon::prelude::*;
-use serde_json::json;
-
-/// A request times its case for at least this long…
-const AT_LEAST: Duration = Duration::from_millis(250);
-/// …and this often.
-const REPETITIONS: usize = 3;
+use serve::{Case, Operation, case};
 
 /// A batch of feature maps in the middle of Stable Diffusion's U-Net.
 const FEATURES: [usize; 4] = [1, 320, 64, 64];
@@ -30,65 +20,13 @@ const MATMUL: usize = 1024;
 const ADAMW_TENSORS: usize = 100;
 const ADAMW_EDGE: usize = 500;
 
-/// One operation, its inputs made outside the clock.
-struct Case {
-    name: String,
-    /// Floating-point operations of its matrix products.
-    flop: f64,
-    /// Bytes that it must read and write at least.
-    bytes: f64,
-    prepare: fn(&Device) -> Operation,
-}
-
-type Operation = Box<dyn FnMut()>;
-
 fn main() {
-    let mut backend = None;
-    let mut serve = false;
-    let mut arguments = std::env::args().skip(1);
-    while let Some(argument) = arguments.next() {
-        match argument.as_str() {
-            "--serve" => serve = true,
-            "--backend" => backend = arguments.next(),
-            // What `cargo bench` adds by itself.
-            "--bench" => {}
-            other => fail(&format!("unknown argument `{other}`")),
-        }
-    }
-    let device = kiln_backend::open(Some(backend.as_deref().unwrap_or("flex")))
-        .unwrap_or_else(|error| fail(&error.to_string()));
-    let cases = cases();
-    if !serve {
-        for case in &cases {
-            answer(&json!({ "case": case.name, "seconds": time(case, &device) }));
-        }
-        return;
-    }
-    for request in std::io::stdin().lock().lines().map_while(Result::ok) {
-        if request == "list" {
-            let listed = cases.iter().map(|c| json!({ "name": c.name, "flop": c.flop, "bytes": c.bytes }));
-            answer(&listed.collect());
-            continue;
-        }
-        let name = request.strip_prefix("run ").unwrap_or(&request);
-        match cases.iter().find(|case| case.name == name) {
-            Some(case) => answer(&json!({ "seconds": time(case, &device) })),
-            None => fail(&format!("no case `{name}`")),
-        }
-    }
+    serve::answer_requests(&cases());
 }
 
 fn cases() -> Vec<Case> {
     let values = FEATURES.iter().product::<usize>() as f64;
     let once = 2.0 * 4.0 * values;
-    let case = |name: &str, flop: f64, bytes: f64, prepare: fn(&Device) -> Operation| Case {
-        name: name.to_owned(),
-        flop,
-        bytes,
-        prepare,
-    };
-    // Nine products of channels x channels a pixel.
-    let convolution = |channels: f64, edge: f64| 18.0 * channels * channels * edge * edge;
     // Two products of n x n x d a head.
     let attention = |n: f64, heads: f64, d: f64| 4.0 * n * n * d * heads;
     // Each of 64 x 64 pixels of 128 channels meets every tap of 64 filters.
@@ -97,12 +35,21 @@ fn cases() -> Vec<Case> {
     let adamw = 28.0 * (ADAMW_TENSORS * ADAMW_EDGE * ADAMW_EDGE) as f64;
     vec![
         case("matmul [1024,1024]", 2.0 * (MATMUL as f64).powi(3), 0.0, matmul),
-        case("conv2d 3x3 320 channels 64x64", convolution(320.0, 64.0), 0.0, |device| {
-            conv2d(320, 64, device)
-        }),
-        case("conv2d 3x3 1280 channels 16x16", convolution(1280.0, 16.0), 0.0, |device| {
-            conv2d(1280, 16, device)
-        }),
+        convolution("conv2d 3x3 320 channels 64x64", [320, 320], 3, 64),
+        convolution("conv2d 3x3 640 channels 32x32", [640, 640], 3, 32),
+        convolution("conv2d 3x3 1280 channels 16x16", [1280, 1280], 3, 16),
+        convolution("conv2d 3x3 1280 channels 8x8", [1280, 1280], 3, 8),
+        convolution("conv2d 3x3 512 channels 64x64", [512, 512], 3, 64),
+        convolution("conv2d 3x3 128 channels 256x256", [128, 128], 3, 256),
+        convolution("conv2d 1x1 512 channels 64x64", [512, 512], 1, 64),
+        case(
+            "conv2d 7x7 s2 3-64 channels 800x1066",
+            2.0 * 3.0 * 64.0 * 49.0 * 400.0 * 533.0,
+            0.0,
+            |device| conv2d([3, 64], 7, [800, 1066], ConvOptions::new([2, 2], [3, 3], [1, 1], 1), device),
+        ),
+        trained_convolution("conv2d 3x3 32 channels 28x28 batch 16, forward and backward", [16, 32, 28]),
+        trained_convolution("conv2d 3x3 320 channels 64x64, forward and backward", [1, 320, 64]),
         case("group_norm_silu [1,320,64,64]", 0.0, once, group_norm_silu),
         case("silu [1,320,64,64]", 0.0, once, |device| activation(Activation::Silu, device)),
         case("gelu [1,320,64,64]", 0.0, once, |device| activation(Activation::Gelu, device)),
@@ -150,22 +97,28 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-/// Seconds of each repetition, after one that is not counted.
-fn time(case: &Case, device: &Device) -> Vec<f64> {
-    let mut operation = (case.prepare)(device);
-    let mut once = || {
-        operation();
-        device.sync().unwrap_or_else(|error| fail(&format!("{}: {error}", case.name)));
-    };
-    once();
-    let start = Instant::now();
-    let mut seconds = Vec::new();
-    while seconds.len() < REPETITIONS || start.elapsed() < AT_LEAST {
-        let repetition = Instant::now();
-        once();
-        seconds.push(repetition.elapsed().as_secs_f64());
-    }
-    seconds
+/// A convolution that keeps a square picture's size: each pixel meets channels x channels kernels.
+fn convolution(name: &str, channels: [usize; 2], kernel: usize, edge: usize) -> Case {
+    let flop = 2 * channels[0] * channels[1] * (kernel * edge).pow(2);
+    let options = ConvOptions::new([1, 1], [kernel / 2; 2], [1, 1], 1);
+    case(name, flop as f64, 0.0, move |device| conv2d(channels, kernel, [edge; 2], options.clone(), device))
+}
+
+/// A convolution and its gradients: three times the products.
+fn trained_convolution(name: &str, [batch, channels, edge]: [usize; 3]) -> Case {
+    let flop = 3 * 18 * batch * (channels * edge).pow(2);
+    case(name, flop as f64, 0.0, move |device| {
+        let device = device.clone().autodiff();
+        let x = normal([batch, channels, edge, edge], 0, &device).require_grad();
+        let weight = normal([channels, channels, 3, 3], 1, &device).require_grad();
+        let bias = normal([channels], 2, &device).require_grad();
+        Box::new(move || {
+            let options = ConvOptions::new([1, 1], [1, 1], [1, 1], 1);
+            let y = ops::conv2d(x.clone(), weight.clone(), Some(bias.clone()), options);
+            let gradients = y.sum().backward();
+            drop([x.grad(&gradients), weight.grad(&gradients)]);
+        })
+    })
 }
 
 fn normal<const D: usize>(shape: [usize; D], stream: u64, device: &Device) -> Tensor<D> {
@@ -177,10 +130,15 @@ fn matmul(device: &Device) -> Operation {
     Box::new(move || drop(a.clone().matmul(b.clone())))
 }
 
-fn conv2d(channels: usize, edge: usize, device: &Device) -> Operation {
-    let x = normal([1, channels, edge, edge], 0, device);
-    let (weight, bias) = (normal([channels, channels, 3, 3], 1, device), normal([channels], 2, device));
-    let options = ConvOptions::new([1, 1], [1, 1], [1, 1], 1);
+fn conv2d(
+    [from, to]: [usize; 2],
+    kernel: usize,
+    [height, width]: [usize; 2],
+    options: ConvOptions<2>,
+    device: &Device,
+) -> Operation {
+    let x = normal([1, from, height, width], 0, device);
+    let (weight, bias) = (normal([to, from, kernel, kernel], 1, device), normal([to], 2, device));
     Box::new(move || drop(ops::conv2d(x.clone(), weight.clone(), Some(bias.clone()), options.clone())))
 }
 
@@ -278,15 +236,4 @@ fn adamw_step(device: &Device) -> Operation {
             }
         }
     })
-}
-
-fn answer(value: &serde_json::Value) {
-    println!("{value}");
-    // Whoever asked may have gone away; then the next read ends this program.
-    let _ = std::io::stdout().flush();
-}
-
-fn fail(message: &str) -> ! {
-    let _ = writeln!(std::io::stderr(), "ops: {message}");
-    std::process::exit(2)
 }

@@ -1,13 +1,14 @@
 //! Convolution as matrix products, a strip of output rows at a time: the strip's patches (im2col) stay in the cache,
 //! and nothing of the size of the whole picture's patches is ever made. Threads take samples, and where there are
-//! fewer of these than threads, blocks of output channels.
+//! fewer of these than threads, blocks of output channels. Kernels of 3 x 3 go another way where that pays,
+//! [minimal filtering](super::winograd).
 
 use burn::backend::{Flex, TensorMetadata};
 use burn::tensor::ops::ConvOptions;
 use rayon::prelude::*;
 
 use super::gemm::{Destination, gemm, row_major, transposed};
-use super::{FlexTensor, contiguous, tensor, values};
+use super::{FlexTensor, contiguous, tensor, values, winograd};
 use crate::Bias;
 
 /// The sizes of one convolution.
@@ -143,6 +144,18 @@ impl Problem {
         });
     }
 
+    /// The same as minimal filtering takes it.
+    fn minimal(&self, batch: usize) -> Option<winograd::Problem> {
+        (self.kernel == [3, 3] && self.stride == [1, 1]).then_some(winograd::Problem {
+            batch,
+            channels: self.channels,
+            out_channels: self.out_channels,
+            size: self.size,
+            out: self.out,
+            padding: self.padding,
+        })
+    }
+
     /// Whether a patch is a pixel, so that the picture is its own matrix of patches.
     fn is_pointwise(&self) -> bool {
         self.kernel == [1, 1] && self.stride == [1, 1] && self.size == self.out
@@ -167,6 +180,16 @@ pub(super) fn forward(
     let bias = bias.as_ref().map(values);
     let mut out = vec![0.0_f32; shape.iter().product()];
     if out.is_empty() || x.is_empty() {
+        return tensor(out, shape);
+    }
+    if let Some(minimal) = problem.minimal(batch).filter(winograd::Problem::pays) {
+        let kernels = winograd::Kernels {
+            values: weight,
+            out_stride: problem.channels * 9,
+            in_stride: 9,
+            turned: false,
+        };
+        winograd::convolve(&minimal, x, kernels, bias, &mut out);
         return tensor(out, shape);
     }
     let (patch, n) = (problem.patch(), problem.out_pixels());
@@ -205,10 +228,6 @@ pub(super) fn forward(
     tensor(out, shape)
 }
 
-/// The samples are divided among this many sums of ∂w, however many threads there are: so the sum is made in one
-/// order, and a run gives the same bits on any machine.
-const PARTS: usize = 8;
-
 pub(super) fn backward(
     x: FlexTensor,
     weight: FlexTensor,
@@ -219,57 +238,96 @@ pub(super) fn backward(
     let (x_shape, weight_shape) = (x.shape().to_vec(), weight.shape().to_vec());
     let [x, weight, grad] = [x, weight, grad].map(contiguous);
     let (x, weight, grad) = (values(&x), values(&weight), values(&grad));
-    let (patch, n, out_channels) = (problem.patch(), problem.out_pixels(), problem.out_channels);
-    let (sample_len, out_len) = (problem.channels * problem.pixels(), out_channels * n);
-    let part = x_shape[0].div_ceil(PARTS).max(1);
-    let strip = problem.strip();
-    let mut dx = vec![0.0_f32; x.len()];
-    let mut sums =
-        vec![(vec![0.0_f32; weight.len()], vec![0.0_f32; out_channels]); x_shape[0].div_ceil(part)];
-    if !x.is_empty() && !grad.is_empty() {
-        dx.par_chunks_mut(part * sample_len)
-            .zip(x.par_chunks(part * sample_len))
-            .zip(grad.par_chunks(part * out_len))
-            .zip(sums.par_iter_mut())
+    let dx = problem.input_gradient(x_shape[0], weight, grad);
+    let (d_weight, d_bias) = problem.weight_gradient(x_shape[0], x, grad);
+    (tensor(dx, x_shape), tensor(d_weight, weight_shape), tensor(d_bias, [problem.out_channels]))
+}
+
+/// The samples are divided among this many sums of ∂w, however many threads there are: so the sum is made in one
+/// order, and a run gives the same bits on any machine.
+const PARTS: usize = 8;
+
+impl Problem {
+    fn input_gradient(&self, batch: usize, weight: &[f32], grad: &[f32]) -> Vec<f32> {
+        let (patch, n, out_channels) = (self.patch(), self.out_pixels(), self.out_channels);
+        let sample_len = self.channels * self.pixels();
+        let mut dx = vec![0.0_f32; batch * sample_len];
+        if dx.is_empty() || grad.is_empty() {
+            return dx;
+        }
+        let minimal = self.minimal(batch).map(|minimal| minimal.of_gradient());
+        if let Some(minimal) = minimal.filter(winograd::Problem::pays) {
+            let in_stride = self.channels * 9;
+            let kernels = winograd::Kernels { values: weight, out_stride: 9, in_stride, turned: true };
+            winograd::convolve(&minimal, grad, kernels, None, &mut dx);
+            return dx;
+        }
+        let strip = self.strip();
+        dx.par_chunks_mut(sample_len).zip(grad.par_chunks(out_channels * n)).for_each_init(
+            || vec![0.0_f32; patch * strip * self.out[1]],
+            |d_patches, (dx, grad)| {
+                for row in (0..self.out[0]).step_by(strip) {
+                    let rows = row..(row + strip).min(self.out[0]);
+                    let width = rows.len() * self.out[1];
+                    // ∂patches = wᵗ ∂y.
+                    let grad = (&grad[row * self.out[1]..], row_major(n));
+                    let out = (&mut d_patches[..], width);
+                    let lhs = (weight, transposed(patch));
+                    gemm([patch, width, out_channels], out, Destination::Overwrite, lhs, grad, 1.0);
+                    self.scatter(d_patches, rows, dx);
+                }
+            },
+        );
+        dx
+    }
+
+    fn weight_gradient(&self, batch: usize, x: &[f32], grad: &[f32]) -> (Vec<f32>, Vec<f32>) {
+        let (patch, n, out_channels) = (self.patch(), self.out_pixels(), self.out_channels);
+        let (sample_len, out_len) = (self.channels * self.pixels(), out_channels * n);
+        let zeros = || (vec![0.0_f32; out_channels * patch], vec![0.0_f32; out_channels]);
+        if x.is_empty() || grad.is_empty() {
+            return zeros();
+        }
+        let part = batch.div_ceil(PARTS);
+        let parts = batch.div_ceil(part);
+        // Fewer parts than threads: each is divided by output channels, which changes no sum.
+        let block = out_channels.div_ceil(rayon::current_num_threads().div_ceil(parts));
+        let strip = self.strip();
+        let mut sums: Vec<_> = (0..parts).map(|_| zeros()).collect();
+        sums.par_iter_mut()
+            .zip(x.par_chunks(part * sample_len).zip(grad.par_chunks(part * out_len)))
+            .flat_map(|((d_weight, d_bias), (x, grad))| {
+                let blocks = d_weight.par_chunks_mut(block * patch).zip(d_bias.par_chunks_mut(block));
+                blocks.enumerate().map(move |(i, sums)| (i * block, sums, x, grad))
+            })
             .for_each_init(
-                || [(); 2].map(|()| vec![0.0_f32; patch * strip * problem.out[1]]),
-                |[patches, d_patches], (((dx, x), grad), (d_weight, d_bias))| {
-                    let samples = dx.chunks_exact_mut(sample_len).zip(x.chunks_exact(sample_len));
-                    for ((dx, x), grad) in samples.zip(grad.chunks_exact(out_len)) {
+                || vec![0.0_f32; patch * strip * self.out[1]],
+                |patches, (first, (d_weight, d_bias), x, grad)| {
+                    for (x, grad) in x.chunks_exact(sample_len).zip(grad.chunks_exact(out_len)) {
+                        let grad = &grad[first * n..][..d_bias.len() * n];
                         for (sum, row) in d_bias.iter_mut().zip(grad.chunks_exact(n)) {
                             *sum += super::math::sum(row, |v| v);
                         }
-                        for row in (0..problem.out[0]).step_by(strip) {
-                            let rows = row..(row + strip).min(problem.out[0]);
-                            let width = rows.len() * problem.out[1];
-                            let grad = (&grad[row * problem.out[1]..], row_major(n));
-                            // ∂w += ∂y patchesᵗ, ∂patches = wᵗ ∂y.
-                            problem.gather(x, rows.clone(), patches);
+                        for row in (0..self.out[0]).step_by(strip) {
+                            let rows = row..(row + strip).min(self.out[0]);
+                            let width = rows.len() * self.out[1];
+                            self.gather(x, rows, patches);
+                            // ∂w += ∂y patchesᵗ.
+                            let size = [d_bias.len(), patch, width];
+                            let grad = (&grad[row * self.out[1]..], row_major(n));
                             let columns = (&patches[..], transposed(width));
-                            let d_weight = (&mut d_weight[..], patch);
-                            gemm(
-                                [out_channels, patch, width],
-                                d_weight,
-                                Destination::Accumulate,
-                                grad,
-                                columns,
-                                1.0,
-                            );
-                            let lhs = (weight, transposed(patch));
-                            let out = (&mut d_patches[..], width);
-                            gemm([patch, width, out_channels], out, Destination::Overwrite, lhs, grad, 1.0);
-                            problem.scatter(d_patches, rows, dx);
+                            let out = (&mut d_weight[..], patch);
+                            gemm(size, out, Destination::Accumulate, grad, columns, 1.0);
                         }
                     }
                 },
             );
+        let mut sums = sums.into_iter();
+        let (mut d_weight, mut d_bias) = sums.next().unwrap_or_else(zeros);
+        for (w, b) in sums {
+            d_weight.iter_mut().zip(w).for_each(|(sum, v)| *sum += v);
+            d_bias.iter_mut().zip(b).for_each(|(sum, v)| *sum += v);
+        }
+        (d_weight, d_bias)
     }
-    let mut sums = sums.into_iter();
-    let (mut d_weight, mut d_bias) =
-        sums.next().unwrap_or_else(|| (vec![0.0; weight.len()], vec![0.0; out_channels]));
-    for (w, b) in sums {
-        d_weight.iter_mut().zip(w).for_each(|(sum, v)| *sum += v);
-        d_bias.iter_mut().zip(b).for_each(|(sum, v)| *sum += v);
-    }
-    (tensor(dx, x_shape), tensor(d_weight, weight_shape), tensor(d_bias, [out_channels]))
 }

@@ -15,6 +15,7 @@ mod math;
 mod resample;
 mod shuffle;
 mod unpooling;
+mod winograd;
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Flex, TensorMetadata};

@@ -327,6 +327,9 @@ fn conv2d(backend: &str) {
         ([2, 3, 2, 2, 2], [1, 3], ConvOptions::new([1, 1], [0, 3], [1, 1], 1)),
         // Several strips of rows, and more samples than sums of the weight's gradient.
         ([11, 40, 6, 24, 24], [3, 3], ConvOptions::new([1, 1], [1, 1], [1, 1], 1)),
+        // Enough channels and tiles for minimal filtering, whose tiles overlap the edges here.
+        ([1, 33, 36, 13, 18], [3, 3], ConvOptions::new([1, 1], [1, 1], [1, 1], 1)),
+        ([2, 36, 33, 9, 22], [3, 3], ConvOptions::new_with_padding([1, 1], [(0, 2), (2, 1)], [1, 1], 1)),
         // These two are Burn's own on every backend.
         ([2, 4, 6, 6, 6], [3, 3], ConvOptions::new([1, 1], [1, 1], [1, 1], 2)),
         ([2, 2, 3, 9, 9], [3, 3], ConvOptions::new([1, 1], [2, 2], [2, 2], 1)),

@@ -1,0 +1,105 @@
+//! Every width of vectors that the machine has, against the definition in f64.
+
+use pulp::{Simd, WithSimd};
+
+use super::*;
+
+/// Numbers in [-0.5, 0.5) that follow no pattern a kernel could have.
+fn numbers(count: usize, seed: u64) -> Vec<f32> {
+    let mut state = seed;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f32 / (1_u64 << 24) as f32 - 0.5
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+fn definition(problem: &Problem, x: &[f32], kernels: Kernels, bias: &[f32]) -> Vec<f64> {
+    let Problem { batch, channels, out_channels, size: [height, width], out: [oh, ow], padding } = *problem;
+    let mut out = Vec::new();
+    for sample in 0..batch {
+        for o in 0..out_channels {
+            for (row, column) in (0..oh).flat_map(|row| (0..ow).map(move |column| (row, column))) {
+                let mut sum = f64::from(bias[o]);
+                for c in 0..channels {
+                    for (i, j) in (0..3).flat_map(|i| (0..3).map(move |j| (i, j))) {
+                        let y = (row + i).cast_signed() - padding[0];
+                        let z = (column + j).cast_signed() - padding[1];
+                        if y < 0 || z < 0 || y >= height.cast_signed() || z >= width.cast_signed() {
+                            continue;
+                        }
+                        let pixel =
+                            ((sample * channels + c) * height + y.unsigned_abs()) * width + z.unsigned_abs();
+                        let place = if kernels.turned { 8 - (i * 3 + j) } else { i * 3 + j };
+                        let weight = kernels.values[o * kernels.out_stride + c * kernels.in_stride + place];
+                        sum += f64::from(weight) * f64::from(x[pixel]);
+                    }
+                }
+                out.push(sum);
+            }
+        }
+    }
+    out
+}
+
+fn holds(simd: impl Simd) {
+    let same = |size| Problem { batch: 1, channels: 8, out_channels: 8, size, out: size, padding: [1, 1] };
+    for problem in [
+        same([8, 8]),
+        same([13, 7]),
+        Problem { batch: 3, channels: 200, out_channels: 37, ..same([5, 6]) },
+        Problem { channels: 17, out_channels: 40, out: [22, 50], ..same([24, 52]) },
+        Problem { channels: 3, out_channels: 9, out: [11, 10], padding: [2, 0], ..same([9, 12]) },
+        Problem { channels: 5, out_channels: 1, out: [6, 7], padding: [-1, -2], ..same([9, 12]) },
+        Problem { channels: 20, out_channels: 24, ..same([64, 40]) },
+    ] {
+        let Problem { batch, channels, out_channels, size, out, .. } = problem;
+        let x = numbers(batch * channels * size[0] * size[1], 1);
+        let weights = numbers(out_channels * channels * 9, 2);
+        let bias = numbers(out_channels, 3);
+        for turned in [false, true] {
+            let kernels = match turned {
+                false => Kernels { values: &weights, out_stride: channels * 9, in_stride: 9, turned },
+                true => Kernels { values: &weights, out_stride: 9, in_stride: out_channels * 9, turned },
+            };
+            let mut result = vec![f32::NAN; batch * out_channels * out[0] * out[1]];
+            Convolution { problem: &problem, x: &x, kernels, bias: Some(&bias), out: &mut result }
+                .with_simd(simd);
+            let expected = definition(&problem, &x, kernels, &bias);
+            for (i, (&value, expected)) in result.iter().zip(expected).enumerate() {
+                // The outputs' deviation: sums of 9 products a channel, each of two numbers of deviation 1 / √12.
+                let deviation = (9.0 * channels as f64).sqrt() / 12.0;
+                let error = (f64::from(value) - expected).abs() / deviation;
+                assert!(
+                    error < 4e-5,
+                    "{channels} to {out_channels} channels, {size:?}, {i}: {value} for {expected}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn without_vectors() {
+    holds(pulp::Scalar::new());
+}
+
+#[test]
+fn with_the_widest_vectors() {
+    struct Holds;
+    impl WithSimd for Holds {
+        type Output = ();
+        fn with_simd<S: Simd>(self, simd: S) {
+            holds(simd);
+        }
+    }
+    pulp::Arch::new().dispatch(Holds);
+}
+
+#[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+#[test]
+fn with_eight_lanes() {
+    if let Some(simd) = pulp::x86::V3::try_new() {
+        holds(simd);
+    }
+}
