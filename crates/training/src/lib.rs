@@ -45,6 +45,7 @@
 
 mod config;
 pub mod data;
+mod devices;
 mod error;
 mod exact;
 mod losses;

@@ -15,6 +15,7 @@ use kiln_optim::{
 
 use crate::config::Difference;
 use crate::data::Shuffle;
+use crate::devices;
 use crate::losses::LossLog;
 use crate::observer::{BoxError, Observer, Outcome, Pace, StepReport};
 use crate::state::{self, Snapshot, TrainingState};
@@ -48,19 +49,29 @@ pub struct Trainer<M: Module> {
 pub struct StepContext<'a> {
     /// The number of steps made before this one.
     pub step: usize,
-    /// The configuration's batch size.
+    /// The configuration's batch size; on several devices, the samples of the one at hand.
     pub batch_size: usize,
     /// The configuration's seed.
     pub seed: u64,
     /// The model's device, with autodiff.
     pub device: &'a Device,
+    /// The place of the first sample among those of the step; not 0 where another device has the first ones.
+    pub(crate) first: usize,
+    /// Samples of the whole step, of which these are some where there are several devices.
+    pub(crate) whole: usize,
 }
 
 impl StepContext<'_> {
     /// The number of samples drawn before this step: the position of its first sample in the run.
     #[must_use]
     pub fn first_sample(&self) -> u64 {
-        self.step as u64 * self.batch_size as u64
+        self.step as u64 * self.whole as u64 + self.first as u64
+    }
+
+    /// The same step, for `count` of its samples from `first` on, on a device of their own.
+    pub(crate) fn part<'b>(&self, first: usize, count: usize, device: &'b Device) -> StepContext<'b> {
+        let Self { step, seed, whole, .. } = *self;
+        StepContext { step, batch_size: count, seed, device, first, whole }
     }
 
     /// The indices of this step's samples in a data set of `len`: each epoch is a fresh permutation ([`Shuffle`]).
@@ -201,6 +212,41 @@ impl<M: Module> Trainer<M> {
         self.average.module()
     }
 
+    /// As [`run`](Self::run), each step's samples dealt out to `devices`, which work on them at once; the model's own device adds their
+    /// gradients up and makes the step. `loss_of` gives the mean over the samples that it is asked for.
+    ///
+    /// A device may be named several times: several threads share it then. Burn's own generator is one for the whole process, so a
+    /// model with dropout is trained with other numbers than on one device.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run), and [`TrainingError::Config`] if there are no devices.
+    ///
+    /// # Panics
+    ///
+    /// As [`run`](Self::run), and as a device does that is not there any more; the last checkpoint stays.
+    pub fn run_on<L, O>(
+        &mut self,
+        devices: &[Device],
+        loss_of: L,
+        observer: &mut O,
+    ) -> Result<Outcome, TrainingError>
+    where
+        L: Fn(&M, &StepContext<'_>) -> Result<Tensor<1>, BoxError> + Sync,
+        O: Observer<M> + ?Sized,
+    {
+        if devices.is_empty() {
+            let message = "are none; a step needs at least one".to_owned();
+            return Err(TrainingError::Config { field: "devices", message });
+        }
+        let with_autodiff = |device: &Device| match device.is_autodiff() {
+            true => device.clone(),
+            false => device.clone().autodiff(),
+        };
+        let devices: Vec<_> = devices.iter().map(with_autodiff).collect();
+        self.drive(|model, context| devices::on_all(&loss_of, model, context, &devices), observer)
+    }
+
     /// Makes the steps that are left, or those until the stop flag is set. `loss_of` gives a step's loss: one number.
     ///
     /// # Errors
@@ -216,6 +262,15 @@ impl<M: Module> Trainer<M> {
         L: FnMut(&M, &StepContext<'_>) -> Result<Tensor<1>, BoxError>,
         O: Observer<M> + ?Sized,
     {
+        self.drive(|model, context| devices::gradients(&mut loss_of, model, context, 1.0), observer)
+    }
+
+    /// The steps, however their gradients are found.
+    fn drive<G, O>(&mut self, mut gradients_of: G, observer: &mut O) -> Result<Outcome, TrainingError>
+    where
+        G: FnMut(&M, &StepContext<'_>) -> Result<(f32, GradientsParams), BoxError>,
+        O: Observer<M> + ?Sized,
+    {
         let mut pace = Pace::default();
         let outcome = loop {
             if self.step >= self.config.steps {
@@ -225,7 +280,7 @@ impl<M: Module> Trainer<M> {
                 break Outcome::Stopped { step: self.step };
             }
             let started = Instant::now();
-            let mut report = self.advance(&mut loss_of)?;
+            let mut report = self.advance(&mut gradients_of)?;
             pace.add(started);
             report.samples_per_second = self.config.batch_size as f64 / pace.seconds_per_step();
             let left = (self.config.steps - self.step) as f64 * pace.seconds_per_step();
@@ -239,22 +294,21 @@ impl<M: Module> Trainer<M> {
     }
 
     /// One step: the step that this crate is about.
-    fn advance<L>(&mut self, loss_of: &mut L) -> Result<StepReport, TrainingError>
+    fn advance<G>(&mut self, gradients_of: &mut G) -> Result<StepReport, TrainingError>
     where
-        L: FnMut(&M, &StepContext<'_>) -> Result<Tensor<1>, BoxError>,
+        G: FnMut(&M, &StepContext<'_>) -> Result<(f32, GradientsParams), BoxError>,
     {
         let TrainerConfig { steps, batch_size, seed, clip_norm, .. } = self.config;
-        let context = StepContext { step: self.step, batch_size, seed, device: &self.device };
+        let (first, whole) = (0, batch_size);
+        let context = StepContext { step: self.step, batch_size, seed, device: &self.device, first, whole };
         let step = self.step + 1;
         let _span = tracing::debug_span!("training step", step).entered();
         let learning_rate = self.config.learning_rate_at(self.step);
         self.device.seed(step_seed(seed, step));
 
         let model = self.model();
-        let loss = loss_of(model, &context).map_err(|source| TrainingError::Step { step, source })?;
-        assert!(loss.is_tracked(), "the loss of a step must depend on the model's parameters");
-        let mut gradients = GradientsParams::from_grads(loss.backward(), model);
-        let loss: f32 = loss.into_scalar();
+        let (loss, mut gradients) =
+            gradients_of(model, &context).map_err(|source| TrainingError::Step { step, source })?;
         let grad_norm = match clip_norm {
             Some(max_norm) => clip_by_global_norm(&mut gradients, model, max_norm),
             None => global_norm(&gradients, model),

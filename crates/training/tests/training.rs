@@ -4,6 +4,8 @@
 mod config;
 #[path = "training/data.rs"]
 mod data;
+#[path = "training/devices.rs"]
+mod devices;
 #[path = "training/regression.rs"]
 mod regression;
 #[path = "training/resume.rs"]
