@@ -1,12 +1,15 @@
 """PyTorch's side of `cargo xtask bench ops --torch`: the cases of crates/backend/benches/ops.rs, same names.
 
-It reads one request a line: `list` gives the cases as JSON, `run NAME` gives {"seconds": [...]}. It ends with its input.
+It reads one request a line: `list` gives the cases as JSON, `run NAME` gives {"seconds": [...],
+"peak_memory": bytes}. It ends with its input.
 """
 
 import argparse
+import contextlib
 import json
 import sys
 import time
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -168,9 +171,8 @@ def cases():
     }
 
 
-def seconds_of(prepare):
+def seconds_of(operation):
     """Seconds of each repetition, after one that is not counted."""
-    operation = prepare()
     operation()
     start = time.perf_counter()
     seconds = []
@@ -181,12 +183,27 @@ def seconds_of(prepare):
     return seconds
 
 
-def main():
+def forget_peak():
+    """What was needed to make a case's inputs is no part of its memory. Linux alone can forget it."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_memory():
+    """The most resident memory so far, in bytes, where the system tells (Linux)."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+
+
+def main(known):
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     torch.set_num_threads(parser.parse_args().threads)
     torch.manual_seed(0)
-    known = cases()
+    # The last one asked for stays: it is asked for several times in a row.
+    prepared, operation = None, None
     for request in iter(sys.stdin.readline, ""):
         request = request.strip()
         if request == "list":
@@ -194,11 +211,15 @@ def main():
         else:
             name = request.removeprefix("run ")
             if name not in known:
-                sys.exit(f"bench_ops.py: no case `{name}`")
-            answer = {"seconds": seconds_of(known[name][2])}
+                sys.exit(f"no case `{name}`")
+            if name != prepared:
+                operation = None
+                prepared, operation = name, known[name][2]()
+                forget_peak()
+            answer = {"seconds": seconds_of(operation), "peak_memory": peak_memory()}
         print(json.dumps(answer), flush=True)
 
 
 if __name__ == "__main__":
     with torch.inference_mode():
-        main()
+        main(cases())

@@ -1,7 +1,8 @@
 //! `cargo xtask bench`: how long things take, alone or side by side with PyTorch.
 //!
-//! `ops` times single operations: a Rust program and a Python program stay up, and each round asks both for
-//! the same case, one after the other (A B A B), so that whatever else the machine does meets both alike.
+//! `ops` times single operations and `models` whole networks: a Rust program and a Python program stay up, and each
+//! round asks both for the same case, one after the other (A B A B), so that whatever else the machine does meets both
+//! alike.
 //! `training` and `generate` time the program itself.
 
 mod program;
@@ -54,6 +55,8 @@ pub struct Options {
 enum What {
     /// Single operations.
     Ops,
+    /// Whole networks at their published sizes, with random weights, and a step of training.
+    Models,
     /// Training steps of the digit model, by `kiln train`.
     Training,
     /// Sixteen digits, by `kiln generate`.
@@ -66,9 +69,12 @@ enum What {
 pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let threads = options.threads.or_else(|| available_parallelism().ok()).map_or(1, NonZero::get);
     let rows = match options.what {
-        What::Ops => ops(workspace, options, threads)?,
+        What::Ops => in_turn(workspace, &OPS, options, threads)?,
+        What::Models => in_turn(workspace, &MODELS, options, threads)?,
         What::Training | What::Generate | What::Upscale if options.torch => {
-            bail!("`--torch` goes with `ops` only: there is no PyTorch program to run beside `kiln`")
+            bail!(
+                "`--torch` goes with `ops` and `models` only: there is no PyTorch program to run beside `kiln`"
+            )
         }
         What::Training => vec![program::training(workspace, &options.backend, options.rounds, threads)?],
         What::Generate => vec![program::generate(workspace, &options.backend, options.rounds, threads)?],
@@ -87,38 +93,55 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn ops(workspace: &Workspace, options: &Options, threads: usize) -> Result<Vec<Row>> {
+/// A program of each side that times cases on request, and where its peak memory means something.
+struct Pair {
+    /// The crate whose bench is Kiln's side, and the bench's name.
+    bench: (&'static str, &'static str),
+    script: &'static str,
+    memory: Memory,
+}
+
+/// What is said of a case's memory.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Memory {
+    /// Nothing: all cases are one process's.
+    None,
+    /// Each case has a process of its own.
+    OfEachCase,
+}
+
+const OPS: Pair =
+    Pair { bench: ("kiln-backend", "ops"), script: "tests/reference/bench_ops.py", memory: Memory::None };
+const MODELS: Pair =
+    Pair { bench: ("kiln", "models"), script: "tests/reference/bench_models.py", memory: Memory::OfEachCase };
+
+fn in_turn(workspace: &Workspace, pair: &Pair, options: &Options, threads: usize) -> Result<Vec<Row>> {
     let features = workspace.feature_arguments(std::slice::from_ref(&options.backend))?;
+    let (package, name) = pair.bench;
     let bench = |extra: &[&str]| {
         let mut command = process::cargo(&workspace.root);
-        // `kiln` too, though it has no such bench: its dependencies' features make this the build that the program
+        // `kiln` too, where it has no such bench: its dependencies' features make this the build that the program
         // has, and Burn is not compiled a second time.
-        command.args([
-            "bench",
-            "--locked",
-            "--package",
-            "kiln",
-            "--package",
-            "kiln-backend",
-            "--bench",
-            "ops",
-        ]);
+        command.args(["bench", "--locked", "--package", "kiln", "--package", package, "--bench", name]);
         command.args(&features);
         command.args(extra).env("RAYON_NUM_THREADS", threads.to_string());
         command
     };
     process::run(&mut bench(&["--no-run"]))?;
-    let mut kiln = Side::start("kiln", bench(&["--quiet", "--", "--serve", "--backend", &options.backend]))?;
-    let mut torch = None;
-    if options.torch {
+    let start = || -> Result<(Side, Option<Side>)> {
+        let kiln = Side::start("kiln", bench(&["--quiet", "--", "--serve", "--backend", &options.backend]))?;
+        if !options.torch {
+            return Ok((kiln, None));
+        }
         let mut command = std::process::Command::new(python::interpreter(workspace)?);
-        command.current_dir(&workspace.root).arg("tests/reference/bench_ops.py");
+        command.current_dir(&workspace.root).arg(pair.script);
         command.args(["--threads", &threads.to_string()]);
-        torch = Some(Side::start("torch", command)?);
-    }
+        Ok((kiln, Some(Side::start("torch", command)?)))
+    };
+    let (mut kiln, mut torch) = start()?;
     let mut cases = kiln.cases()?;
     if let Some(torch) = &mut torch {
-        same_cases(&cases, &torch.cases()?)?;
+        same_cases(pair, &cases, &torch.cases()?)?;
     }
     if let Some(text) = &options.only {
         cases.retain(|case| case.name.contains(text.as_str()));
@@ -127,14 +150,26 @@ fn ops(workspace: &Workspace, options: &Options, threads: usize) -> Result<Vec<R
         }
     }
     let mut rows = Vec::new();
-    for case in cases {
+    for (i, case) in cases.into_iter().enumerate() {
+        if i > 0 && pair.memory == Memory::OfEachCase {
+            (kiln, torch) = start()?;
+        }
         let mut row = Row::new(case);
+        let measured = |side: &mut Side| -> Result<Measured> {
+            let measured = side.time(&row.case)?;
+            Ok(match pair.memory {
+                Memory::None => Measured::seconds(measured.seconds),
+                Memory::OfEachCase => measured,
+            })
+        };
+        let (mut of_kiln, mut of_torch) = (Vec::new(), Vec::new());
         for _ in 0..options.rounds {
-            row.kiln.push(Measured::seconds(kiln.time(&row.case)?));
+            of_kiln.push(measured(&mut kiln)?);
             if let Some(torch) = &mut torch {
-                row.torch.push(Measured::seconds(torch.time(&row.case)?));
+                of_torch.push(measured(torch)?);
             }
         }
+        (row.kiln, row.torch) = (of_kiln, of_torch);
         println!("    {}", row.line());
         rows.push(row);
     }
@@ -142,13 +177,14 @@ fn ops(workspace: &Workspace, options: &Options, threads: usize) -> Result<Vec<R
 }
 
 /// A comparison of different cases would be none.
-fn same_cases(kiln: &[Case], torch: &[Case]) -> Result<()> {
+fn same_cases(pair: &Pair, kiln: &[Case], torch: &[Case]) -> Result<()> {
     let names = |cases: &[Case]| cases.iter().map(|case| case.name.clone()).collect::<Vec<_>>();
     if names(kiln) != names(torch) {
         bail!(
-            "the two sides do not have the same cases:\n  crates/backend/benches/ops.rs: {:?}\n  \
-             tests/reference/bench_ops.py: {:?}",
+            "the two sides do not have the same cases:\n  the bench `{}`: {:?}\n  {}: {:?}",
+            pair.bench.1,
             names(kiln),
+            pair.script,
             names(torch)
         );
     }

@@ -1,7 +1,8 @@
 //! One side of a comparison: a program that stays up and times cases on request.
 //!
 //! It reads one word or case a line and answers with one line of JSON: to `list`, its cases as
-//! `[{"name": …, "flop": …, "bytes": …}]`; to `run NAME`, `{"seconds": [….]}`, one number a repetition.
+//! `[{"name": …, "flop": …, "bytes": …}]`; to `run NAME`, `{"seconds": [….], "peak_memory": …}`, one number a
+//! repetition and the bytes that the program had at most.
 //! It ends when its input does.
 
 use std::io::{BufRead, BufReader, Write};
@@ -10,7 +11,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use super::table::median;
+use super::table::{Measured, median};
 use crate::process;
 
 /// What a case is and how much work it does.
@@ -59,12 +60,14 @@ impl Side {
         listed.iter().map(parse).collect()
     }
 
-    /// The median time of one request, in seconds.
-    pub fn time(&mut self, case: &Case) -> Result<f64> {
+    /// The median time of one request, and the most memory that the program had until then.
+    pub fn time(&mut self, case: &Case) -> Result<Measured> {
         let answer = self.ask(&format!("run {}", case.name))?;
         let seconds: Vec<f64> =
             answer["seconds"].as_array().into_iter().flatten().filter_map(Value::as_f64).collect();
-        median(&seconds).with_context(|| format!("{} gave no times for {}: {answer}", self.name, case.name))
+        let seconds = median(&seconds)
+            .with_context(|| format!("{} gave no times for {}: {answer}", self.name, case.name))?;
+        Ok(Measured { seconds, peak_memory: answer["peak_memory"].as_u64() })
     }
 
     fn ask(&mut self, request: &str) -> Result<Value> {
@@ -103,11 +106,12 @@ mod tests {
     #[test]
     fn a_side_lists_and_times() {
         let mut toy = side(
-            r#"read x; echo '[{"name":"a [1]","flop":2,"bytes":3}]'; read x; test "$x" = "run a [1]" && echo '{"seconds":[3,1,2]}'"#,
+            r#"read x; echo '[{"name":"a [1]","flop":2,"bytes":3}]'; read x; test "$x" = "run a [1]" && echo '{"seconds":[3,1,2],"peak_memory":7}'"#,
         );
         let cases = toy.cases().unwrap();
         assert_eq!((cases[0].name.as_str(), cases[0].flop, cases[0].bytes), ("a [1]", 2.0, 3.0));
-        assert_eq!(toy.time(&cases[0]).unwrap(), 2.0);
+        let measured = toy.time(&cases[0]).unwrap();
+        assert_eq!((measured.seconds, measured.peak_memory), (2.0, Some(7)));
     }
 
     #[test]

@@ -103,6 +103,9 @@ impl Run {
         if with_memory {
             heads.push("peak memory");
         }
+        if with_torch && with_memory {
+            heads.extend(["PyTorch's", "ratio"]);
+        }
         table.push(heads.into_iter().map(str::to_owned).collect());
         let peak = self.peak();
         for row in &self.rows {
@@ -118,9 +121,17 @@ impl Run {
                 cells.push(share.map_or_else(dash, |share| format!("{share:.0} %")));
                 cells.push(rate(row.case.bytes).map_or_else(dash, |rate| format!("{:.1}", rate / 1e9)));
             }
+            let most = |side: &[Measured]| side.iter().filter_map(|one| one.peak_memory).max();
+            let mebibytes =
+                |bytes: Option<u64>| bytes.map_or_else(dash, |bytes| format!("{} MiB", bytes >> 20));
             if with_memory {
-                let most = row.kiln.iter().filter_map(|one| one.peak_memory).max();
-                cells.push(most.map_or_else(dash, |bytes| format!("{} MiB", bytes >> 20)));
+                cells.push(mebibytes(most(&row.kiln)));
+            }
+            if with_torch && with_memory {
+                cells.push(mebibytes(most(&row.torch)));
+                let ratio =
+                    most(&row.kiln).zip(most(&row.torch)).map(|(kiln, torch)| kiln as f64 / torch as f64);
+                cells.push(ratio.map_or_else(dash, |ratio| format!("{ratio:.2}")));
             }
             table.push(cells);
         }

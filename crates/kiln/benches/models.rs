@@ -1,0 +1,101 @@
+//! Whole networks at their published sizes, with random weights, under the clock: Kiln's side of `cargo xtask bench models`.
+//!
+//! `tests/reference/bench_models.py` has the same cases in PyTorch, and both read `tests/reference/bench_models.json`.
+
+#[path = "../../backend/benches/serve/mod.rs"]
+mod serve;
+
+use burn::module::Module;
+use burn::optim::GradientsParams;
+use burn::tensor::{Device, Int, Tensor};
+use kiln::autoencoder::AutoencoderKLConfig;
+use kiln::backend::noise::{self, NoiseKey};
+use kiln::denoisers::unet2d_condition::{Conditions, UNet2DConditionConfig};
+use kiln::denoisers::{SD3Transformer2DConfig, UNet2DConfig};
+use kiln::detection::DetrConfig;
+use kiln::optim::{AdamWConfig, NamedOptimizer};
+use kiln::text::ClipTextConfig;
+use serde_json::Value;
+use serve::{Operation, case};
+
+/// Pictures in a step of training.
+const BATCH: usize = 64;
+
+fn main() {
+    serve::answer_requests(&[
+        case("SD 1.5 U-Net, 64x64 latents", 0.0, 0.0, unet),
+        case("SD 1.5 VAE decoder, to 512x512", 0.0, 0.0, decoder),
+        case("CLIP-L text, 77 tokens", 0.0, 0.0, clip),
+        case("SD3-medium transformer, 2 blocks, 64x64 latents", 0.0, 0.0, sd3),
+        case("DETR-R50, 800x1066", 0.0, 0.0, detr),
+        case("digit U-Net, training step of 64", 0.0, 0.0, training_step),
+    ]);
+}
+
+/// A network's config, as JSON.
+fn config(name: &str) -> String {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/reference/bench_models.json");
+    let text = std::fs::read_to_string(path).expect("the configs are in the repository");
+    let configs: Value = serde_json::from_str(&text).expect("they are JSON");
+    configs[name].to_string()
+}
+
+fn normal<const D: usize>(shape: [usize; D], stream: u64, device: &Device) -> Tensor<D> {
+    noise::normal(shape, NoiseKey { seed: 0, sample: 0, step: stream }, device)
+}
+
+fn unet(device: &Device) -> Operation {
+    let config = UNet2DConditionConfig::from_json(&config("unet")).expect("a config");
+    let network = config.init(device).expect("a network").no_grad();
+    let sample = normal([1, 4, 64, 64], 0, device);
+    let conditions = Conditions::prompt(normal([1, 77, 768], 1, device));
+    let time = Tensor::from_floats([500.0], device);
+    Box::new(move || drop(network.forward(sample.clone(), time.clone(), &conditions, None)))
+}
+
+fn decoder(device: &Device) -> Operation {
+    let config = AutoencoderKLConfig::from_json(&config("vae")).expect("a config");
+    let network = config.init(device).expect("a network").no_grad();
+    let latent = normal([1, 4, 64, 64], 0, device);
+    Box::new(move || drop(network.decode(latent.clone())))
+}
+
+fn clip(device: &Device) -> Operation {
+    let config = ClipTextConfig::from_json(&config("clip")).expect("a config");
+    let network = config.init(device).expect("a network").no_grad();
+    let ids: Tensor<2, Int> = Tensor::<1, Int>::arange(0..77, device).unsqueeze();
+    Box::new(move || drop(network.forward(ids.clone())))
+}
+
+fn sd3(device: &Device) -> Operation {
+    let config = SD3Transformer2DConfig::from_json(&config("sd3")).expect("a config");
+    let network = config.init(device).expect("a network").no_grad();
+    let sample = normal([1, 16, 64, 64], 0, device);
+    let (prompt, pooled) = (normal([1, 333, 4096], 1, device), normal([1, 2048], 2, device));
+    let time = Tensor::from_floats([500.0], device);
+    Box::new(move || drop(network.forward(sample.clone(), time.clone(), prompt.clone(), pooled.clone())))
+}
+
+fn detr(device: &Device) -> Operation {
+    let network = DetrConfig::default().init(device).expect("a network").no_grad();
+    let picture = normal([1, 3, 800, 1066], 0, device);
+    Box::new(move || drop(network.forward(picture.clone(), None)))
+}
+
+/// Forward, backward and AdamW.
+fn training_step(device: &Device) -> Operation {
+    let device = device.clone().autodiff();
+    let config = UNet2DConfig::from_json(&config("digits")).expect("a config");
+    let mut network = Some(config.init(&device).expect("a network").train());
+    let mut optimizer = NamedOptimizer::new(AdamWConfig::new().build());
+    let (sample, target) = (normal([BATCH, 1, 28, 28], 0, &device), normal([BATCH, 1, 28, 28], 1, &device));
+    let times = Tensor::<1>::ones([BATCH], &device) * 500.0;
+    Box::new(move || {
+        if let Some(model) = network.take() {
+            let error = model.forward(sample.clone(), times.clone(), None) - target.clone();
+            let gradients = error.powi_scalar(2).mean().backward();
+            let gradients = GradientsParams::from_grads(gradients, &model);
+            network = Some(optimizer.step(1e-4, model, gradients));
+        }
+    })
+}
