@@ -44,24 +44,19 @@ pub(super) fn tanh(x: f32) -> f32 {
     1.0 - 2.0 / (exp(2.0 * x) + 1.0)
 }
 
-/// Φ(x) = erfc(-x / √2) / 2, the normal distribution function, with erfc by the Chebyshev fit of Numerical Recipes
-/// (`erfcc`), whose relative error is below 1.2e-7 before rounding.
+/// Φ(x) = erfc(-x / √2) / 2, the normal distribution function, with erfc by formula 7.1.26 of Abramowitz and Stegun, whose
+/// error is below 1.5e-7; PyTorch's vectorised erf is the same formula.
 #[inline(always)]
 pub(super) fn normal_cdf(x: f32) -> f32 {
     let z = x.abs() * std::f32::consts::FRAC_1_SQRT_2;
-    let t = 1.0 / (1.0 + 0.5 * z);
-    let p = 0.170_872_77_f32;
-    let p = p.mul_add(t, -0.822_152_23);
-    let p = p.mul_add(t, 1.488_515_9);
-    let p = p.mul_add(t, -1.135_204);
-    let p = p.mul_add(t, 0.278_868_07);
-    let p = p.mul_add(t, -0.186_288_06);
-    let p = p.mul_add(t, 0.096_784_18);
-    let p = p.mul_add(t, 0.374_091_96);
-    let p = p.mul_add(t, 1.000_023_7);
-    let p = p.mul_add(t, -1.265_512_2);
-    let erfc = t * exp(p - z * z);
-    if x < 0.0 { 0.5 * erfc } else { 1.0 - 0.5 * erfc }
+    let t = 1.0 / 0.327_591_1_f32.mul_add(z, 1.0);
+    let p = 1.061_405_4_f32;
+    let p = p.mul_add(t, -1.453_152_1);
+    let p = p.mul_add(t, 1.421_413_8);
+    let p = p.mul_add(t, -0.284_496_72);
+    let p = p.mul_add(t, 0.254_829_6);
+    let half = 0.5 * p * t * exp(-z * z);
+    if x < 0.0 { half } else { 1.0 - half }
 }
 
 /// Σ x, over sixteen running sums, so that it vectorises and rounds less than one sum would.
