@@ -45,6 +45,8 @@ from diffusers import (
     UNet2DModel,
     UniPCMultistepScheduler,
 )
+from diffusers.pipelines.deprecated.score_sde_ve.pipeline_score_sde_ve import ScoreSdeVePipeline
+from diffusers.schedulers import ScoreSdeVeScheduler
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer, T5Config, T5EncoderModel
@@ -375,6 +377,33 @@ def unconditional():
         runs.save(pipeline)
 
 
+def score_sde_ve():
+    """Its pictures are in 0..1 as they are, and its corrections go by the mean of the batch's norms."""
+    torch.manual_seed(0)
+    runs = Runs("score_sde_ve")
+    network = randomise(
+        UNet2DModel(
+            sample_size=16,
+            block_out_channels=(4, 8),
+            norm_num_groups=2,
+            layers_per_block=1,
+            attention_head_dim=4,
+            time_embedding_type="fourier",
+            down_block_types=("DownBlock2D", "AttnDownBlock2D"),
+            up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+        ),
+        2,
+    )
+    # Scores as large as the noise over its level, so that samples end between black and white.
+    network.conv_out.weight.data *= 8
+    pipeline = ScoreSdeVePipeline(network, ScoreSdeVeScheduler(sigma_max=0.6, sigma_min=0.05))
+    quick = dict(batch_size=2, num_inference_steps=6, seed=4)
+    runs.add("seeded", Renamed2(pipeline), quick)
+    twice = ScoreSdeVeScheduler(sigma_max=0.4, sigma_min=0.02, snr=0.2, correct_steps=2)
+    runs.add("two_corrections", Renamed2(pipeline), quick | dict(batch_size=1, seed=5), scheduler=twice)
+    runs.save(pipeline)
+
+
 class Renamed2:
     """Pipelines without tensors as their output."""
 
@@ -386,6 +415,9 @@ class Renamed2:
 
     def __getattr__(self, name):
         return getattr(self._pipeline, name)
+
+    def __setattr__(self, name, value):
+        setattr(self._pipeline, name, value)
 
 
 def main():
@@ -401,6 +433,7 @@ def main():
         stable_diffusion_3(scratch, "stable_diffusion_3", True)
         stable_diffusion_3(scratch, "stable_diffusion_3_without_t5", False, transformer=dict(qk_norm="rms_norm", dual_attention_layers=(0,)))
         unconditional()
+        score_sde_ve()
 
 
 if __name__ == "__main__":

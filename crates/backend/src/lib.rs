@@ -8,7 +8,8 @@
 //! - [`FusedOps`] and [`ops`]: the hot operations, each with a definition composed of Burn's own operations, a
 //!   kernel where that pays, and a backward pass. Other crates call the plain functions of [`ops`];
 //! - [`noise`]: random numbers that depend on (seed, sample, step) alone, the same on every backend and for any
-//!   batch size, and `torch.manual_seed`'s normals.
+//!   batch size, and `torch.manual_seed`'s normals;
+//! - [`watch`]: in which layer numbers stop being finite.
 //!
 //! ```
 //! use burn::tensor::{Distribution, Tensor};
@@ -32,6 +33,7 @@ pub mod noise;
 pub mod ops;
 mod tensor_backend;
 pub mod testing;
+pub mod watch;
 
 pub use fused::{AttentionMask, Bias, FusedOps};
 pub use tensor_backend::*;

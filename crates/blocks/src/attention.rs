@@ -11,6 +11,7 @@ use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 use kiln_backend::ops::{Activation, AttentionOptions, scaled_dot_product_attention};
+use kiln_backend::watch;
 
 use crate::normalization::{Normalization, NormalizationConfig};
 
@@ -99,6 +100,7 @@ impl SpatialAttention {
         let h: Tensor<3> = h.swap_dims(1, 2).reshape([batch, pixels, heads * head_dim]);
         let h = self.to_out.iter().fold(h, |h, layer| layer.forward(h));
         let y = x + h.swap_dims(1, 2).reshape([batch, channels, height, width]);
+        watch::block(&self.to_q.weight, &y);
         if self.rescale_output_factor == 1.0 { y } else { y / self.rescale_output_factor }
     }
 }

@@ -4,7 +4,7 @@ use burn::nn::PaddingConfig2d;
 use burn::nn::conv::Conv2d;
 use burn::tensor::Tensor;
 use burn::tensor::ops::ConvOptions;
-use kiln_backend::ops;
+use kiln_backend::{ops, watch};
 
 /// What `conv.forward(x)` computes, through [`ops::conv2d`].
 pub fn convolve(conv: &Conv2d, x: Tensor<4>) -> Tensor<4> {
@@ -15,5 +15,7 @@ pub fn convolve(conv: &Conv2d, x: Tensor<4>) -> Tensor<4> {
         PaddingConfig2d::Same => return conv.forward(x),
     };
     let options = ConvOptions::new_with_padding(conv.stride, padding, conv.dilation, conv.groups);
-    ops::conv2d(x, conv.weight.val(), conv.bias.as_ref().map(burn::module::Param::val), options)
+    let y = ops::conv2d(x, conv.weight.val(), conv.bias.as_ref().map(burn::module::Param::val), options);
+    watch::layer(&conv.weight, &y);
+    y
 }

@@ -13,6 +13,7 @@ use burn::module::{Module, Param, ParamId};
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{DType, Device, Distribution, Tensor, TensorData};
 use kiln_backend::ops::{Activation, activation};
+use kiln_backend::watch;
 use serde::{Deserialize, Serialize};
 
 /// Which half of a sinusoidal embedding comes first.
@@ -218,6 +219,8 @@ impl TimestepEmbedding {
             (None, Some(_)) => panic!("this time embedding takes no condition"),
         };
         let h = activation(self.linear_1.forward(x), self.activation);
-        activation(self.linear_2.forward(h), self.last_activation)
+        let y = activation(self.linear_2.forward(h), self.last_activation);
+        watch::block(&self.linear_2.weight, &y);
+        y
     }
 }

@@ -7,6 +7,7 @@ use burn::config::Config;
 use burn::module::{Module, Param, ParamId};
 use burn::tensor::{Device, Tensor};
 use kiln_backend::ops::{Activation, group_norm_act};
+use kiln_backend::watch;
 
 /// Configuration of a [`Normalization`].
 #[derive(Config, Debug)]
@@ -65,6 +66,8 @@ impl Normalization {
     /// Normalise `x`, `[batch, channels, ...]`, then apply `activation`; the shape stays.
     #[must_use]
     pub fn forward<const D: usize>(&self, x: Tensor<D>, activation: Activation) -> Tensor<D> {
-        group_norm_act(x, self.weight.val(), self.bias.val(), self.groups, self.eps, activation)
+        let y = group_norm_act(x, self.weight.val(), self.bias.val(), self.groups, self.eps, activation);
+        watch::layer(&self.weight, &y);
+        y
     }
 }

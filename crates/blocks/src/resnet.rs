@@ -17,6 +17,7 @@ use burn::tensor::module::avg_pool2d;
 use burn::tensor::ops::AvgPoolOptions;
 use burn::tensor::{Device, Tensor};
 use kiln_backend::ops::{Activation, activation};
+use kiln_backend::watch;
 use kiln_upsampling::{BINOMIAL, fir_downsample, fir_upsample_to, nearest};
 use serde::{Deserialize, Serialize};
 
@@ -212,6 +213,7 @@ impl ResnetBlock {
             None => x,
         };
         let y = x + h;
+        watch::block(&self.conv1.weight, &y);
         // Dividing by 1 would be one more pass over the picture.
         if self.output_scale_factor == 1.0 { y } else { y / self.output_scale_factor }
     }

@@ -18,6 +18,7 @@ use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 use kiln_attention::{AttentionOptions, MultiHeadAttention, MultiHeadAttentionConfig, ScorePrecision};
 use kiln_backend::ops::Activation;
+use kiln_backend::watch;
 use serde::{Deserialize, Serialize};
 
 use crate::convolve;
@@ -241,6 +242,8 @@ impl TransformerBlock {
         let asked =
             self.attn2.forward(self.norm2.forward(x.clone()), Some(context.states()), context.options());
         let x = x + asked;
-        x.clone() + self.ff.forward(self.norm3.forward(x))
+        let y = x.clone() + self.ff.forward(self.norm3.forward(x));
+        watch::block(&self.norm3.gamma, &y);
+        y
     }
 }

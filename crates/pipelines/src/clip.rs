@@ -1,6 +1,7 @@
 //! CLIP and its tokenizer: a prompt's states, chunk after chunk.
 
 use burn::tensor::{Device, Tensor};
+use kiln_backend::watch::Place;
 use kiln_checkpoint::{StoredPipeline, config};
 use kiln_text::prompt::weigh;
 use kiln_text::{Chunk, ClipPad, ClipText, ClipTextConfig, Length, Tokenizer, Tokens, WeightedPrompt};
@@ -150,6 +151,11 @@ impl ClipPrompts {
             (States::Penultimate, skip) => skipped(skip + 1)?,
         };
         Ok((states, output.text_embeds.unwrap_or(output.pooler_output)))
+    }
+
+    /// What a place in the encoder is called.
+    pub(crate) fn place(&self, name: &str, place: Place) -> Option<String> {
+        self.encoder.place(name, place)
     }
 
     pub(crate) fn done(&self, memory: Memory) {

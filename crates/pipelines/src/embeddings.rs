@@ -8,6 +8,7 @@
 //! ```
 
 use burn::tensor::{DType, Device, Tensor};
+use kiln_backend::watch::Place;
 use kiln_checkpoint::{LoraPart, StoredPipeline};
 use kiln_text::{ClipPad, ClipTextConfig, Length, T5Config, T5Encoder, Tokenizer, Tokens, WeightedPrompt};
 
@@ -168,6 +169,13 @@ impl ThreeEncoders {
             states: Tensor::cat(vec![clip, t5], 1),
             pooled: Some(Tensor::cat(vec![pooled_l, pooled_g], 1)),
         })
+    }
+
+    /// What a place in one of them is called.
+    pub(crate) fn place(&self, place: Place) -> Option<String> {
+        let clips = [("text_encoder", &self.clip_l), ("text_encoder_2", &self.clip_g)];
+        let named = clips.into_iter().find_map(|(name, clip)| clip.place(name, place));
+        named.or_else(|| self.t5.as_ref()?.encoder.place("text_encoder_3", place))
     }
 
     pub(crate) fn done(&self, memory: Memory) {

@@ -55,14 +55,17 @@ pub enum PipelineError {
     },
     /// A network gave numbers that are not finite.
     #[error(
-        "{part} gave numbers that are not finite{}; {advice}",
-        step.map_or(String::new(), |step| format!(" at step {}", step + 1))
+        "{part} gave numbers that are not finite{}{}; {advice}",
+        step.map_or(String::new(), |step| format!(" at step {}", step + 1)),
+        layer.as_ref().map_or(String::new(), |layer| format!(", first in `{layer}`"))
     )]
     NotFinite {
         /// The part.
         part: String,
         /// The step, from 0, if it was one of the denoiser's.
         step: Option<usize>,
+        /// The layer or block that gave them first, as the checkpoint names it, where it could be found: `unet.mid_block.resnets.0`.
+        layer: Option<String>,
         /// What to do.
         advice: &'static str,
     },

@@ -7,6 +7,7 @@ use kiln_checkpoint::StoredPipeline;
 use kiln_diffusion::Schedule;
 
 use crate::control::for_each;
+use crate::finite::{AUTOENCODER, finite};
 use crate::noise::Randn;
 use crate::part::Part;
 use crate::run::Kept;
@@ -178,6 +179,17 @@ impl Latents {
         let autoencoder = self.autoencoder.get()?;
         let x = autoencoder.decode_in(autoencoder.unscale(latents), pieces);
         Ok((x * 0.5 + 0.5).clamp(0.0, 1.0))
+    }
+
+    /// Refuses pictures that are not finite, with the layer that made them so of the latents.
+    pub(crate) fn check(
+        &self,
+        pictures: &Tensor<4>,
+        latents: &Tensor<4>,
+        pieces: Pieces,
+    ) -> Result<(), PipelineError> {
+        let again = || drop(self.decode(latents.clone(), pieces));
+        finite(pictures, AUTOENCODER, again, |place| self.autoencoder.place("vae", place))
     }
 
     pub(crate) fn done(&self, memory: Memory) {

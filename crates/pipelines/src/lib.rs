@@ -12,7 +12,7 @@
 //! |---|---|---|
 //! | [`StableDiffusion`] | Stable Diffusion 1 and 2, with any number of control networks | noise, a picture, a picture and a mask |
 //! | [`StableDiffusion3`] | Stable Diffusion 3 and 3.5, with or without T5, with control networks | the same |
-//! | [`Unconditional`] | DDPM, DDIM and PNDM pipelines of pictures | noise |
+//! | [`Unconditional`] | DDPM, DDIM, PNDM and score-SDE (VE) pipelines of pictures | noise |
 //!
 //! ```
 //! use std::ops::ControlFlow;
@@ -42,6 +42,7 @@ mod clip;
 mod control;
 mod embeddings;
 mod error;
+mod finite;
 mod latents;
 mod lora;
 mod noise;

@@ -3,9 +3,11 @@
 use std::cell::RefCell;
 
 use burn::tensor::Device;
+use kiln_backend::watch::Place;
 use kiln_checkpoint::{Adapter, CheckpointError, Pretrained, StoredModel, StoredPipeline};
 
 use crate::PipelineError;
+use crate::finite::name_in;
 
 /// What becomes of a network that has done its part of a picture.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -93,6 +95,12 @@ impl<M: Pretrained + Clone> Part<M> {
         let loaded: M = self.stored.load_with(&self.adapted(), &self.device)?;
         self.loaded.replace(Some(loaded.clone()));
         Ok(loaded)
+    }
+
+    /// What a place in the network is called, after the part's `name`; `None` if it is in another network, or this one is not loaded.
+    pub(crate) fn place(&self, name: &str, place: Place) -> Option<String> {
+        let found = name_in(self.loaded.borrow().as_ref()?, place)?;
+        Some(format!("{name}.{found}"))
     }
 
     /// Gives the network up, where memory is short.

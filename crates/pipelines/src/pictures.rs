@@ -33,7 +33,13 @@ pub fn from_tensor(x: Tensor<4>) -> Result<Vec<Picture>, PipelineError> {
         .map(|values| {
             if values.iter().any(|value| !value.is_finite()) {
                 let advice = "compute in f32";
-                return Err(PipelineError::NotFinite { part: "the pipeline".to_owned(), step: None, advice });
+                let not_finite = PipelineError::NotFinite {
+                    part: "the pipeline".to_owned(),
+                    step: None,
+                    layer: None,
+                    advice,
+                };
+                return Err(not_finite);
             }
             let samples = values.iter().map(|value| (value * 255.0).round().clamp(0.0, 255.0) as u8);
             Ok(Picture::new(width as u32, height as u32, layout, samples.collect())?)

@@ -1,13 +1,14 @@
 //! From starting noise to the last latents: the steps that every pipeline takes.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::ops::ControlFlow;
 
 use burn::tensor::Tensor;
+use kiln_backend::watch::{self, Place};
 use kiln_diffusion::{Law, NoiseSource, Scaling, Schedule};
 
 use crate::PipelineError;
-use crate::scheduler::finite;
+use crate::finite::not_finite;
 
 /// A step that was made.
 #[derive(Debug)]
@@ -57,18 +58,23 @@ pub(crate) struct Run<'a, N> {
 }
 
 impl<N: NoiseSource<4>> Run<'_, N> {
-    /// Takes all steps. `network` is given its input, the time that it is told, and which call of how many this is.
+    /// Takes all steps. `network` is given its input, the time that it is told, and which call of how many this is; `named` tells what a
+    /// place in it is called.
     pub(crate) fn finish(
         self,
         network: impl Fn(Tensor<4>, f64, Call) -> Tensor<4>,
+        named: impl Fn(Place) -> Option<String>,
         observe: &mut Observer<'_>,
     ) -> Result<Tensor<4>, PipelineError> {
         let Self { schedule, start, noise, kept } = self;
         let asked = Cell::new(0);
         let calls = calls(schedule, &start)?;
+        // What the network was given in the step at hand.
+        let given = RefCell::new(Vec::new());
         let denoiser = schedule.denoiser(|input: Tensor<4>, told| {
-            let index = asked.replace(asked.get() + 1);
-            network(input, told, Call { index, calls })
+            let call = Call { index: asked.replace(asked.get() + 1), calls };
+            given.borrow_mut().push((input.clone(), told, call));
+            network(input, told, call)
         });
         let process = &*schedule.process;
         let mut sampling = schedule.sampler.start(process, &denoiser, start, noise)?;
@@ -85,7 +91,13 @@ impl<N: NoiseSource<4>> Run<'_, N> {
                 _ => sampling.sample().clone(),
             };
             // What is watched has been computed, and one bad number spoils all that follow.
-            finite(&shown, "the denoiser", Some(step.index))?;
+            if !watch::is_finite(&shown) {
+                let again =
+                    |(input, told, call)| watch::first_not_finite(|| drop(network(input, told, call)));
+                let place = given.take().into_iter().find_map(again);
+                return Err(not_finite("the denoiser", Some(step.index), place.and_then(&named)));
+            }
+            given.borrow_mut().clear();
             let progress = Progress { step: done, steps, latents: &shown, estimate: &step.estimate.data };
             if observe(progress).is_break() && done < steps {
                 return Err(PipelineError::Stopped { step: done, steps });

@@ -1,6 +1,5 @@
 //! What all pipelines read and check alike.
 
-use burn::tensor::{ElementConversion, Tensor};
 use kiln_checkpoint::{Contents, StoredModel, StoredPipeline};
 
 use crate::PipelineError;
@@ -49,19 +48,4 @@ pub(crate) fn no_pipeline(contents: &Contents, known: &[&str]) -> PipelineError 
 
 fn unknown(found: &str, known: &[&str]) -> PipelineError {
     PipelineError::Class { found: found.to_owned(), known: known.join(", ") }
-}
-
-/// Refuses numbers that are not finite: 16 bits overflow where 32 do not.
-pub(crate) fn finite<const D: usize>(
-    x: &Tensor<D>,
-    part: &str,
-    step: Option<usize>,
-) -> Result<(), PipelineError> {
-    // One number decides: a sum of finite squares may overflow, a difference of a number and itself does not.
-    let largest: f32 = (x.clone() - x.clone()).abs().sum().into_scalar::<f32>().elem();
-    if largest == 0.0 {
-        return Ok(());
-    }
-    let advice = "compute in bf16 or f32 in place of f16, or look for weights that are not finite";
-    Err(PipelineError::NotFinite { part: part.to_owned(), step, advice })
 }

@@ -14,12 +14,13 @@ use kiln_diffusion::{Request as ScheduleRequest, Schedule};
 use crate::clip::{ClipPrompts, States};
 use crate::control::ControlNets;
 use crate::embeddings::{self, Widths};
+use crate::finite::finite;
 use crate::latents::Latents;
 use crate::lora::{Loras, Networks};
 use crate::noise::Randn;
 use crate::part::Part;
 use crate::run::{Observer, Run};
-use crate::scheduler::{self, finite};
+use crate::scheduler;
 use crate::{Drawn, Embeddings, PipelineError, Request};
 
 /// The classes whose checkpoints are opened, whatever they were saved to do.
@@ -169,9 +170,10 @@ impl StableDiffusion {
         };
         let widths = Widths { states: self.config.encoder.cross_attention_dim.get(0), pooled: None };
         let told = embeddings::told(request, is_guided, widths, &self.device, chunks, encode)?;
-        self.text.done(request.memory);
         let (pictures, states) = (told.pictures, told.both.states);
-        finite(&states, "the text encoder", None)?;
+        let again = || drop(embeddings::told(request, is_guided, widths, &self.device, chunks, encode));
+        finite(&states, "the text encoder", again, |place| self.text.place("text_encoder", place))?;
+        self.text.done(request.memory);
 
         let mut randn = Randn::new(request.seed, &self.device);
         let shape = [pictures, self.latents.config.latent_channels, height, width];
@@ -202,14 +204,18 @@ impl StableDiffusion {
         };
         let noise = randn.steps(shape);
         let run = Run { schedule: &schedule, start: beginning.start, noise, kept: beginning.kept };
-        let latents = run.finish(network, observe)?;
+        let named = |place| {
+            let controls = self.controls.parts().find_map(|network| network.place("controlnet", place));
+            self.unet.place("unet", place).or(controls)
+        };
+        let latents = run.finish(network, named, observe)?;
         drop(unet);
         drop(controls);
         self.unet.done(request.memory);
         self.controls.parts().for_each(|network| network.done(request.memory));
 
         let pictures = self.latents.decode(latents.clone(), request.pieces)?;
-        finite(&pictures, "the autoencoder", None)?;
+        self.latents.check(&pictures, &latents, request.pieces)?;
         self.latents.done(request.memory);
         Ok(Drawn { pictures, latents, embeddings: Some(told.positive) })
     }

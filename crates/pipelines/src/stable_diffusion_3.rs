@@ -13,12 +13,13 @@ use kiln_diffusion::{Guidance, Request as ScheduleRequest, Schedule};
 use serde::Deserialize;
 
 use crate::embeddings::{self, ThreeEncoders, Widths};
+use crate::finite::finite;
 use crate::latents::Latents;
 use crate::lora::{Loras, Networks};
 use crate::noise::Randn;
 use crate::part::Part;
 use crate::run::{Call, Observer, Run};
-use crate::scheduler::{self, finite};
+use crate::scheduler;
 use crate::{Control, Drawn, PipelineError, Request};
 
 /// The classes whose checkpoints are opened, whatever they were saved to do.
@@ -175,10 +176,11 @@ impl StableDiffusion3 {
         let chunks = |prompts: &[String], wording| self.text.chunks(prompts, wording);
         let encode = |prompts: &[String], asked| self.text.encode(prompts, asked, lengths, &self.device);
         let told = embeddings::told(request, is_guided, widths, &self.device, chunks, encode)?;
-        self.text.done(request.memory);
         let pictures = told.pictures;
         let (states, pooled) = (told.both.states, told.both.pooled);
-        finite(&states, "a text encoder", None)?;
+        let again = || drop(embeddings::told(request, is_guided, widths, &self.device, chunks, encode));
+        finite(&states, "a text encoder", again, |place| self.text.place(place))?;
+        self.text.done(request.memory);
         let Some(pooled) = pooled else {
             return Err(PipelineError::request("prompt embeddings", "lack their pooled form"));
         };
@@ -214,14 +216,18 @@ impl StableDiffusion3 {
         };
         let noise = randn.steps(shape);
         let run = Run { schedule: &schedule, start: beginning.start, noise, kept: beginning.kept };
-        let latents = run.finish(network, observe)?;
+        let named = |place| {
+            let controls = self.controls.iter().find_map(|(network, _)| network.place("controlnet", place));
+            self.transformer.place("transformer", place).or(controls)
+        };
+        let latents = run.finish(network, named, observe)?;
         drop(transformer);
         drop(controls);
         self.transformer.done(request.memory);
         self.controls.iter().for_each(|(network, _)| network.done(request.memory));
 
         let pictures = self.decode(latents.clone(), request)?;
-        finite(&pictures, "the autoencoder", None)?;
+        self.latents.check(&pictures, &latents, request.pieces)?;
         self.latents.done(request.memory);
         Ok(Drawn { pictures, latents, embeddings: Some(told.positive) })
     }

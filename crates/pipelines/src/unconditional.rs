@@ -11,11 +11,23 @@ use kiln_diffusion::{Request as ScheduleRequest, Schedule};
 use crate::noise::Randn;
 use crate::part::Part;
 use crate::run::{Observer, Run};
-use crate::scheduler::{self, finite};
+use crate::scheduler;
 use crate::{Drawn, PipelineError, Request};
 
 /// The classes whose checkpoints are opened.
-pub const UNCONDITIONAL: &[&str] = &["DDPMPipeline", "DDIMPipeline", "PNDMPipeline"];
+pub const UNCONDITIONAL: &[&str] = &["DDPMPipeline", "DDIMPipeline", "PNDMPipeline", SCORE_SDE_VE];
+
+/// The one whose samples are pictures as they are.
+const SCORE_SDE_VE: &str = "ScoreSdeVePipeline";
+
+/// Where the numbers of a network's pictures lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Range {
+    /// -1 to 1.
+    Symmetric,
+    /// 0 to 1.
+    Unit,
+}
 
 /// A U-Net that draws pictures of what it was trained on.
 #[derive(Debug)]
@@ -23,6 +35,7 @@ pub struct Unconditional {
     unet: Part<UNet2D>,
     config: UNet2DConfig,
     scheduler: String,
+    range: Range,
     device: Device,
 }
 
@@ -56,7 +69,8 @@ impl Unconditional {
             let reason = "asks for a class, and pipelines of this kind tell none";
             return Err(PipelineError::request("the U-Net", reason));
         }
-        Ok(Self { unet, config, scheduler: scheduler::config(&pipeline)?, device: device.clone() })
+        let range = if pipeline.class == SCORE_SDE_VE { Range::Unit } else { Range::Symmetric };
+        Ok(Self { unet, config, scheduler: scheduler::config(&pipeline)?, range, device: device.clone() })
     }
 
     /// With another scheduler: the text of a `scheduler_config.json`.
@@ -115,9 +129,11 @@ impl Unconditional {
         };
         let start = noise * schedule.starting_std();
         let run = Run { schedule: &schedule, start, noise: randn.steps(shape), kept: None };
-        let latents = run.finish(network, observe)?;
-        finite(&latents, "the U-Net", None)?;
-        let x = latents.clone() * 0.5 + 0.5;
+        let latents = run.finish(network, |place| self.unet.place("unet", place), observe)?;
+        let x = match self.range {
+            Range::Symmetric => latents.clone() * 0.5 + 0.5,
+            Range::Unit => latents.clone(),
+        };
         Ok(Drawn { pictures: x.clamp(0.0, 1.0), latents, embeddings: None })
     }
 }

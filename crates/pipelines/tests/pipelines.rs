@@ -1,5 +1,7 @@
 //! Pipelines, against diffusers and against what must hold of them.
 
+#[path = "pipelines/finite.rs"]
+mod finite;
 #[path = "pipelines/golden.rs"]
 mod golden;
 #[path = "pipelines/lora.rs"]

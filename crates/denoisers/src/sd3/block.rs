@@ -16,6 +16,7 @@ use kiln_attention::{
     AttentionOptions, ContextOutput, JointAttention, JointAttentionConfig, MultiHeadAttention,
     MultiHeadAttentionConfig, ProjectionBias, QkNorm,
 };
+use kiln_backend::watch;
 use kiln_blocks::{FeedForward, FeedForwardActivation, FeedForwardConfig};
 use serde::{Deserialize, Serialize};
 
@@ -156,6 +157,10 @@ impl JointBlock {
             }
             _ => None,
         };
+        watch::part(self.norm1.weight(), 3, &x);
+        if let Some(context) = &context {
+            watch::part(self.norm1.weight(), 3, context);
+        }
         (x, context)
     }
 
@@ -219,6 +224,8 @@ impl SingleBlock {
         let y = self.attn.forward(attention.input(&x), None, AttentionOptions::default());
         let x = attention.add(x, y);
         let y = self.ff.forward(ff.input(&x));
-        ff.add(x, y)
+        let y = ff.add(x, y);
+        watch::part(self.norm1.weight(), 3, &y);
+        y
     }
 }

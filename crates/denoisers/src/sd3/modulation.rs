@@ -7,7 +7,7 @@
 //!
 //! The norm has no weights of its own. The condition arrives here as `silu(t)`, which all blocks share.
 
-use burn::module::Module;
+use burn::module::{Module, Param};
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::module::layer_norm;
 use burn::tensor::{DType, Device, Tensor};
@@ -64,6 +64,11 @@ pub struct AdaptiveZero {
 }
 
 impl AdaptiveZero {
+    /// By which a block is told from the others.
+    pub(super) fn weight(&self) -> &Param<Tensor<2>> {
+        &self.linear.weight
+    }
+
     /// For `layers` layers of `channels` channels.
     #[must_use]
     pub fn new(channels: usize, layers: usize, device: &Device) -> Self {

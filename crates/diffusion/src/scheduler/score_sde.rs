@@ -38,7 +38,7 @@ pub(super) fn variance_exploding(fields: &Fields, request: &Request) -> Result<S
     }
     let solver = SolverConfig::PredictorCorrector(PredictorCorrector {
         predictor: Predictor::ReverseDiffusion,
-        corrector: Corrector::Langevin,
+        corrector: Corrector::LangevinOfBatch,
         corrections: fields.correct_steps.unwrap_or(1),
         signal_to_noise: fields.snr.unwrap_or(0.15),
     });

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! correct   x <- x + e score + sqrt(2 e) z      at t, `corrections` times
-//!           e = 2 a² (r |z| / |score|)²         Langevin
+//!           e = 2 a² (r |z| / |score|)²         Langevin; of a batch by the means of |z| and |score| over it
 //!           e = 2 a² (r sigma_t)²               annealed Langevin
 //! predict   x_s = (2 - a) x + v score + sqrt(v) z'                              reverse diffusion
 //!           x_s = x - (f x - g² score) (t - s) + g sqrt(t - s) z'               Euler and Maruyama
@@ -16,8 +16,8 @@
 //! `epsilon / sigma_L² = 4 r²`. See [`annealing`](crate::annealing).
 //!
 //! Source: Song et al., "Score-based generative modeling through stochastic differential equations", ICLR 2021, algorithms 2 to 5 and
-//! appendices E and G; Song, Ermon 2019, algorithm 1. Norms are each sample's own, where the paper takes the batch's mean, so that samples don't
-//! depend on their batch.
+//! appendices E and G; Song, Ermon 2019, algorithm 1. Norms are each sample's own, so that samples don't depend on their batch; the paper's code takes
+//! the batch's mean, which is a corrector of its own here.
 
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
@@ -45,6 +45,8 @@ pub enum Corrector {
     /// By the norms of noise and score.
     #[default]
     Langevin,
+    /// By the mean norms over the batch, as the paper's code and diffusers' `ScoreSdeVeScheduler` have it: a sample depends on those beside it.
+    LangevinOfBatch,
     /// By the level of noise alone, as NCSN's.
     Annealed,
 }
@@ -99,9 +101,12 @@ impl PredictorCorrector {
                 let e = factor * law.sigma.powi(2);
                 x + blend([e, (2.0 * e).sqrt()], score, z)
             }
-            Corrector::Langevin => {
-                let e = (norm_squared(z.clone()) / norm_squared(score.clone()).clamp_min(1e-20))
-                    .mul_scalar(factor);
+            Corrector::Langevin | Corrector::LangevinOfBatch => {
+                let norm = |x: &Tensor<D>| match self.corrector {
+                    Corrector::LangevinOfBatch => norm_squared(x.clone()).sqrt().mean_dim(0).square(),
+                    _ => norm_squared(x.clone()),
+                };
+                let e = (norm(&z) / norm(&score).clamp_min(1e-20)).mul_scalar(factor);
                 x + e.clone() * score + e.mul_scalar(2.0).sqrt() * z
             }
         }

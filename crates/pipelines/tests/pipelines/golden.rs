@@ -88,6 +88,7 @@ fn draw(name: &str, run: Run, file: &Checkpoint, device: &Device) -> Drawn {
 #[case("stable_diffusion_3_without_t5")]
 #[case("ddpm")]
 #[case("ddim")]
+#[case("score_sde_ve")]
 fn a_seed_gives_the_picture_that_diffusers_draws(#[case] name: &str) {
     let text = fs::read_to_string(folder(name).join("runs.json")).expect("its runs");
     let file = Checkpoint::open(folder(name).join("runs.safetensors")).expect("their numbers");

@@ -4,6 +4,7 @@ use burn::module::Module;
 use burn::nn::{Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Int, Tensor};
 use kiln_attention::{AttentionOptions, Causality, multi_head};
+use kiln_backend::watch;
 
 use super::config::ClipTextConfig;
 use crate::HiddenAct;
@@ -106,7 +107,9 @@ impl ClipLayer {
     pub fn forward(&self, x: Tensor<3>, mask: Option<Tensor<4>>) -> Tensor<3> {
         let x = x.clone() + self.self_attn.forward(self.layer_norm1.forward(x), mask);
         let inner = self.mlp.act.forward(self.mlp.fc1.forward(self.layer_norm2.forward(x.clone())));
-        x + self.mlp.fc2.forward(inner)
+        let y = x + self.mlp.fc2.forward(inner);
+        watch::block(&self.layer_norm1.gamma, &y);
+        y
     }
 }
 

@@ -9,6 +9,7 @@ use burn::tensor::module::linear;
 use burn::tensor::{DType, Device, Tensor, f16};
 use kiln_attention::positions::{RelativeBias, RelativeBiasConfig};
 use kiln_attention::{AttentionOptions, Causality, Mask, multi_head};
+use kiln_backend::watch;
 
 use super::config::{FeedForward, T5Config};
 use crate::{ConfigError, HiddenAct};
@@ -167,7 +168,10 @@ impl T5Block {
         let (attention, feed_forward) = &self.layer;
         let y = attention.SelfAttention.forward(&normed(&attention.layer_norm, x.clone()), bias);
         let x = x + y.cast(DType::F32);
+        watch::block(&attention.layer_norm.gamma, &x);
         let y = feed_forward.DenseReluDense.forward(&normed(&feed_forward.layer_norm, x.clone()));
-        x + y.cast(DType::F32)
+        let y = x + y.cast(DType::F32);
+        watch::block(&feed_forward.layer_norm.gamma, &y);
+        y
     }
 }
