@@ -95,8 +95,8 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
 
 /// A program of each side that times cases on request, and where its peak memory means something.
 struct Pair {
-    /// The crate whose bench is Kiln's side, and the bench's name.
-    bench: (&'static str, &'static str),
+    /// The bench of `kiln` or `kiln-backend` that is Kiln's side.
+    bench: &'static str,
     script: &'static str,
     memory: Memory,
 }
@@ -110,19 +110,26 @@ enum Memory {
     OfEachCase,
 }
 
-const OPS: Pair =
-    Pair { bench: ("kiln-backend", "ops"), script: "tests/reference/bench_ops.py", memory: Memory::None };
+const OPS: Pair = Pair { bench: "ops", script: "tests/reference/bench_ops.py", memory: Memory::None };
 const MODELS: Pair =
-    Pair { bench: ("kiln", "models"), script: "tests/reference/bench_models.py", memory: Memory::OfEachCase };
+    Pair { bench: "models", script: "tests/reference/bench_models.py", memory: Memory::OfEachCase };
 
 fn in_turn(workspace: &Workspace, pair: &Pair, options: &Options, threads: usize) -> Result<Vec<Row>> {
     let features = workspace.feature_arguments(std::slice::from_ref(&options.backend))?;
-    let (package, name) = pair.bench;
     let bench = |extra: &[&str]| {
         let mut command = process::cargo(&workspace.root);
-        // `kiln` too, where it has no such bench: its dependencies' features make this the build that the program
+        // Both crates, whichever has the bench: together their dependencies' features make the build that the program
         // has, and Burn is not compiled a second time.
-        command.args(["bench", "--locked", "--package", "kiln", "--package", package, "--bench", name]);
+        command.args([
+            "bench",
+            "--locked",
+            "--package",
+            "kiln",
+            "--package",
+            "kiln-backend",
+            "--bench",
+            pair.bench,
+        ]);
         command.args(&features);
         command.args(extra).env("RAYON_NUM_THREADS", threads.to_string());
         command
@@ -182,7 +189,7 @@ fn same_cases(pair: &Pair, kiln: &[Case], torch: &[Case]) -> Result<()> {
     if names(kiln) != names(torch) {
         bail!(
             "the two sides do not have the same cases:\n  the bench `{}`: {:?}\n  {}: {:?}",
-            pair.bench.1,
+            pair.bench,
             names(kiln),
             pair.script,
             names(torch)
