@@ -59,7 +59,7 @@ pub enum Command {
 
 #[derive(Debug, Args)]
 pub struct Generate {
-    /// A model file, or the folder that `kiln train` wrote; or owner/name[@revision] on the Hugging Face Hub
+    /// A model file, or the folder that `kiln train` or `kiln train-autoregressive` wrote; or owner/name[@revision] on the Hugging Face Hub
     #[arg(long, value_name = "PATH")]
     pub model: Option<String>,
     /// The class to draw, by name or number; without it, all classes in turn
