@@ -21,8 +21,8 @@ use crate::output::print;
 use crate::source;
 use crate::train::MODEL_FILE;
 use autoregressive::Kept;
-pub use prompted::Prompted;
 use control::Control;
+pub use prompted::Prompted;
 use prompted::{Recipe, pipeline_at};
 
 /// Pictures of a model without prompts, if nothing is said.
@@ -73,7 +73,9 @@ pub fn run(options: &Generate) -> Result<()> {
     let pictures = match &model {
         Model::Diffusion(model) => by_steps(model, &recipe, options, count, watch)?,
         Model::Direct(_) if recipe.asks_for_control() => {
-            bail!("--control is for models that draw through a solver's steps; a consistency model takes none")
+            bail!(
+                "--control is for models that draw through a solver's steps; a consistency model takes none"
+            )
         }
         Model::Direct(model) => directly(model, options, count, watch)?,
     };

@@ -189,9 +189,11 @@ impl Run<'_> {
         // As it will be drawn with: in the precision of the file.
         let control = PictureControl::open(&file, device).context("the control network just written")?;
         let scores = data.judge.judge(model, &control, &options.out)?;
+        let told = [scores.controlled, scores.controlled_without_class, scores.uncontrolled]
+            .map(|overlap| format!("{:.3} ({:.3} on the pixel)", overlap.f1, overlap.exact_f1));
         print(format_args!(
-            "edges of {} pictures held out, F1 within a pixel: {:.3} with the control, {:.3} with it and no class, {:.3} without it",
-            scores.pictures, scores.controlled.f1, scores.controlled_without_class.f1, scores.uncontrolled.f1
+            "edges of {} pictures held out, F1 within a pixel: {} with the control, {} with it and no class, {} without it",
+            scores.pictures, told[0], told[1], told[2]
         ))?;
         print(file.display())
     }

@@ -13,6 +13,7 @@ use kiln::training::{BoxError, Observer, StepReport};
 use kiln::{ControlCard, PictureControl, PictureModel};
 
 use super::judge::{Classes, Judge};
+use super::overlap::Overlap;
 
 /// The finished network in a run's folder.
 pub const CONTROL_FILE: &str = "control.safetensors";
@@ -80,7 +81,7 @@ impl<'a> Report<'a> {
             .context("the progress bar's template")?;
         let bar = ProgressBar::new(steps as u64).with_style(style);
         bar.set_position(step as u64);
-        let overlaps = Log::open(&folder.join("overlap.csv"), "step,precision,recall,f1", step)?;
+        let overlaps = Log::open(&folder.join("overlap.csv"), "step,precision,recall,f1,exact_f1", step)?;
         Ok(Self { bar, model, card, judge, folder, overlaps, loss: None })
     }
 
@@ -113,7 +114,8 @@ impl Observer<UNet2DControlNet> for Report<'_> {
         let control = self.control(averaged);
         let drawn = self.judge.draw(self.model, Some(&control), count, Classes::Told, steps)?;
         let found = self.judge.overlap(self.card, &drawn)?;
-        self.overlaps.push(&format!("{step},{},{},{}", found.precision, found.recall, found.f1))?;
+        let Overlap { precision, recall, f1, exact_f1 } = found;
+        self.overlaps.push(&format!("{step},{precision},{recall},{f1},{exact_f1}"))?;
         let path = self.folder.join("samples").join(format!("step-{step:08}.png"));
         grid(&drawn[..count.min(12)], count.min(12), 2)?.write_png(path)?;
         Ok(())
