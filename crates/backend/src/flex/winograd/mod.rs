@@ -373,6 +373,7 @@ impl Kernels<'_> {
             let there = (rows - block * BLOCK).min(BLOCK);
             for channel in 0..channels {
                 let values: &mut [[f32; BLOCK]; 9] = points(&mut gathered);
+                #[allow(clippy::needless_range_loop, reason = "a kernel is spread over its places")]
                 for lane in 0..BLOCK {
                     // Rows beyond the last are computed like it, and left out at the end.
                     let row = first + lane.min(there - 1);

@@ -18,9 +18,9 @@ fn definition(problem: &Problem, x: &[f32], kernels: Kernels, bias: &[f32]) -> V
     let Problem { batch, channels, out_channels, size: [height, width], out: [oh, ow], padding } = *problem;
     let mut out = Vec::new();
     for sample in 0..batch {
-        for o in 0..out_channels {
+        for (o, &bias) in bias.iter().enumerate().take(out_channels) {
             for (row, column) in (0..oh).flat_map(|row| (0..ow).map(move |column| (row, column))) {
-                let mut sum = f64::from(bias[o]);
+                let mut sum = f64::from(bias);
                 for c in 0..channels {
                     for (i, j) in (0..3).flat_map(|i| (0..3).map(move |j| (i, j))) {
                         let y = (row + i).cast_signed() - padding[0];

@@ -66,6 +66,7 @@ fn both_axes<V: Copy, const N: usize, const M: usize>(
 ) {
     // Loops, and no `array::from_fn`: a closure that the standard library calls is compiled without the vectors.
     let mut columns = [[at(0); N]; M];
+    #[allow(clippy::needless_range_loop, reason = "a column is spread over the rows")]
     for column in 0..N {
         let mut values = [at(column); N];
         for (row, value) in values.iter_mut().enumerate().skip(1) {
