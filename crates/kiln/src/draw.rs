@@ -79,7 +79,7 @@ impl PictureModel {
         for (batch, classes) in classes.chunks(BATCH).enumerate() {
             let part = |(control, all, scale): &(_, Tensor<4>, f64)| {
                 let first = batch * BATCH;
-                (*control, all.clone().slice([first..first + classes.len()]), *scale)
+                (*control, all.clone().narrow(0, first, classes.len()), *scale)
             };
             let denoiser = self.denoiser(classes, guidance, shown.as_ref().map(part))?;
             let shape = [classes.len(), self.card.network.channels(), self.card.size[0], self.card.size[1]];
