@@ -1,7 +1,6 @@
-//! The course of a control network's training, from the files of its run: the norm of the residuals, the loss, and the overlap of
-//! drawn edges with those asked for. Where the norm leaps and the overlap follows is the "sudden convergence" of Zhang et al. 2023.
+//! The course of a training, from the CSV files of its run: a panel for each column that is asked for, against the first column.
 //!
-//! `cargo run --release --package kiln --example control_curve RUN control.svg`
+//! `cargo run --release --package kiln --example curves OUT.svg FILE.csv:COLUMN:TITLE…`, where `COLUMN~20` is the mean of twenty rows.
 #![allow(clippy::print_stdout)] // a program speaks
 
 use std::error::Error;
@@ -26,10 +25,10 @@ fn column(path: &Path, name: &str) -> Result<Points, Box<dyn Error>> {
     .collect()
 }
 
-/// The mean of each value and the nineteen before it.
-fn smooth(points: &[(f64, f64)]) -> Points {
+/// The mean of each value and those before it, `window` in all.
+fn smooth(points: &[(f64, f64)], window: usize) -> Points {
     let mean = |i: usize| {
-        let of = &points[i.saturating_sub(19)..=i];
+        let of = &points[(i + 1).saturating_sub(window)..=i];
         of.iter().map(|(_, value)| value).sum::<f64>() / of.len() as f64
     };
     points.iter().enumerate().map(|(i, (step, _))| (*step, mean(i))).collect()
@@ -53,14 +52,21 @@ fn draw(panel: &Panel<'_>, title: &str, points: &[(f64, f64)]) -> Result<(), Box
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
-    let (run, out) = arguments.next().zip(arguments.next()).ok_or("a run's folder and an SVG to write")?;
-    let run = Path::new(&run);
-    let root = SVGBackend::new(&out, (640, 620)).into_drawing_area();
+    let out = arguments.next().ok_or("an SVG to write, and FILE.csv:COLUMN:TITLE for each panel")?;
+    let panels: Vec<String> = arguments.collect();
+    let height = u32::try_from(panels.len())? * 206;
+    let root = SVGBackend::new(&out, (640, height)).into_drawing_area();
     root.fill(&WHITE)?;
-    let panels = root.split_evenly((3, 1));
-    draw(&panels[0], "norm of the residuals", &column(&run.join("control.csv"), "residuals")?)?;
-    draw(&panels[1], "loss, the mean of twenty steps", &smooth(&column(&run.join("losses.csv"), "loss")?))?;
-    draw(&panels[2], "F1 of drawn edges, within a pixel", &column(&run.join("overlap.csv"), "f1")?)?;
+    for (area, panel) in root.split_evenly((panels.len(), 1)).iter().zip(&panels) {
+        let mut parts = panel.splitn(3, ':');
+        let mut part = || parts.next().ok_or_else(|| format!("`{panel}` is not FILE.csv:COLUMN:TITLE"));
+        let (file, name, title) = (part()?, part()?, part()?);
+        let (name, window) = match name.split_once('~') {
+            Some((name, window)) => (name, window.parse()?),
+            None => (name, 1),
+        };
+        draw(area, title, &smooth(&column(Path::new(file), name)?, window))?;
+    }
     root.present()?;
     println!("{out}");
     Ok(())
