@@ -1,6 +1,8 @@
 //! What a network says as objects and segments of a picture; transformers' `post_process_object_detection` and
 //! `post_process_panoptic_segmentation`.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use burn::tensor::{Tensor, activation};
 use kiln_backend::ops::{InterpolationMode, interpolate};
 
@@ -82,7 +84,11 @@ fn most(numbers: &[f32]) -> Option<(usize, f32)> {
 }
 
 /// The map of one picture's segments, row by row, 0 for none, and what they are: `output` is of a batch of one. Queries that say an
-/// object with a probability above `threshold` compete for each pixel; one that keeps less than 0.8 of its mask is dropped.
+/// object with a probability above `threshold` compete for each pixel; one that keeps less than 0.8 of its mask is dropped. Segments
+/// of a class in `stuff` (sky, grass: what is not counted) become one, which has the greatest of their scores.
+///
+/// Numbers follow the queries. transformers', after it has joined a segment to an earlier one, goes on from that one's number, so
+/// that a later segment can get a number that is taken; here none does.
 ///
 /// # Panics
 ///
@@ -93,6 +99,7 @@ pub fn segments(
     width: u32,
     height: u32,
     threshold: f32,
+    stuff: &BTreeSet<usize>,
 ) -> (Vec<u32>, Vec<FoundSegment>) {
     const KEPT: f32 = 0.8;
     let logits = &output.detection.predictions.logits;
@@ -123,17 +130,22 @@ pub fn segments(
             }
         }
     }
-    let mut segments = Vec::new();
+    let mut segments: Vec<FoundSegment> = Vec::new();
+    let mut earlier = BTreeMap::new();
     for (index, &(_, class, score)) in chosen.iter().enumerate() {
         let kept = owner.iter().filter(|&&owner| owner == index).count();
         if kept == 0 || whole[index] == 0 || kept as f32 / whole[index] as f32 <= KEPT {
             continue;
         }
-        let id = segments.len() as u32 + 1;
+        let next = segments.len() as u32 + 1;
+        let id = if stuff.contains(&class) { *earlier.entry(class).or_insert(next) } else { next };
         for (place, _) in owner.iter().enumerate().filter(|(_, owner)| **owner == index) {
             ids[place] = id;
         }
-        segments.push(FoundSegment { id, class, score });
+        match segments.iter_mut().find(|segment| segment.id == id) {
+            Some(segment) => segment.score = segment.score.max(score),
+            None => segments.push(FoundSegment { id, class, score }),
+        }
     }
     (ids, segments)
 }

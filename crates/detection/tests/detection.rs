@@ -14,3 +14,5 @@ mod learning;
 mod processor;
 #[path = "detection/score.rs"]
 mod score;
+#[path = "detection/segments.rs"]
+mod segments;

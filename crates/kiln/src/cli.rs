@@ -254,6 +254,9 @@ pub struct Detect {
     /// How probable an object must be
     #[arg(long, value_name = "SHARE", default_value_t = 0.7, value_parser = share)]
     pub threshold: f64,
+    /// Classes of which a picture has one segment at most (sky, grass), by name or number
+    #[arg(long, value_name = "CLASS,…", value_delimiter = ',')]
+    pub stuff: Vec<String>,
     /// The folder for the pictures, results.json and, with masks, panoptic.json and its maps
     #[arg(long, value_name = "DIR", default_value = "detected")]
     pub out: PathBuf,

@@ -48,6 +48,10 @@ pub fn run(options: &Detect) -> Result<()> {
     }
     let device = kiln::backend::open(options.backend.name.as_deref())?;
     let network = load(&stored, &device)?;
+    if matches!(network, Network::Boxes(_)) && !options.stuff.is_empty() {
+        bail!("--stuff is for networks with masks, and {} has none", stored.origin);
+    }
+    let stuff = options.stuff.iter().map(|name| class(name, &config)).collect::<Result<BTreeSet<_>>>()?;
     let limit = match &network {
         Network::Boxes(network) => network.largest_map(),
         Network::Masks(network) => network.detector().largest_map(),
@@ -68,7 +72,7 @@ pub fn run(options: &Detect) -> Result<()> {
         {
             bail!("{}: {width} x {height} pixels, and the network's positions reach {most}", photo.display());
         }
-        let found = look(&network, &processor, &picture, options.threshold as f32, &device)?;
+        let found = look(&network, &processor, &picture, options.threshold as f32, &stuff, &device)?;
         let image_id = image_id(photo, index);
         results.extend(found.objects.iter().map(|object| result(image_id, object)));
         let stem = photo.file_stem().unwrap_or_default().to_string_lossy();
@@ -116,6 +120,16 @@ fn digits() -> Result<(StoredModel, Processor)> {
     Ok((stored, processor))
 }
 
+/// The class of this name or number.
+fn class(name: &str, config: &DetrConfig) -> Result<usize> {
+    let classes = config.classes();
+    let named = (0..classes).find(|&class| config.label(class) == Some(name));
+    let class = named.or_else(|| name.parse().ok().filter(|&class| class < classes));
+    class.with_context(|| {
+        format!("--stuff {name}: the network has no class of that name, and {classes} in all")
+    })
+}
+
 fn load(stored: &StoredModel, device: &burn::tensor::Device) -> Result<Network> {
     Ok(match stored.class()?.as_deref() {
         Some("DetrForSegmentation") => Network::Masks(stored.load(device)?),
@@ -128,6 +142,7 @@ fn look(
     processor: &Processor,
     picture: &Picture,
     threshold: f32,
+    stuff: &BTreeSet<usize>,
     device: &burn::tensor::Device,
 ) -> Result<Findings> {
     let size = (picture.width(), picture.height());
@@ -136,7 +151,7 @@ fn look(
         Network::Boxes(network) => (network.forward(pixels, None).predictions, None),
         Network::Masks(network) => {
             let output = network.forward(pixels, None);
-            let segments = segments(&output, size.0, size.1, threshold);
+            let segments = segments(&output, size.0, size.1, threshold, stuff);
             (output.detection.predictions, Some(segments))
         }
     };

@@ -9,6 +9,7 @@ use kiln::optim::quadratic::{
 };
 
 use crate::cli::Quadratic;
+use crate::output::print;
 
 /// Rows of a table that are printed at its beginning, and at its end.
 const ROWS: (usize, usize) = (12, 5);
@@ -32,7 +33,7 @@ pub fn run(options: &Quadratic) -> Result<()> {
         );
     }
     let analysis = form.analyse();
-    describe(&form, &analysis);
+    describe(&form, &analysis)?;
     let mut paths = Vec::new();
     if matches!(analysis.minimum, Minimum::Attained(_)) {
         let start = options.start.clone().unwrap_or_else(|| vec![0.0; n]);
@@ -50,12 +51,12 @@ pub fn run(options: &Quadratic) -> Result<()> {
         paths.push(("steepest descent", steepest_descent(&form, &right, &asked)?));
         paths.push(("conjugate gradients", conjugate_gradients(&form, &right, &asked)?));
         for (method, trace) in &paths {
-            table(&form, method, trace);
+            table(&form, method, trace)?;
         }
     }
     if let Some(out) = &options.out {
         contours::draw(&form, &analysis, &paths)?.write_png(out)?;
-        println!("\nwrote {}", out.display());
+        print(format_args!("\nwrote {}", out.display()))?;
     }
     Ok(())
 }
@@ -74,10 +75,10 @@ fn point(x: &[f64]) -> String {
     format!("({}{more})", shown.join(", "))
 }
 
-fn describe(form: &QuadraticForm, analysis: &Analysis) {
+fn describe(form: &QuadraticForm, analysis: &Analysis) -> Result<()> {
     let n = form.size();
-    println!("f({}) = {form}", form.names().join(", "));
-    println!("     = 1/2 x'Ax + b'x + c\n");
+    print(format_args!("f({}) = {form}", form.names().join(", ")))?;
+    print(format_args!("     = 1/2 x'Ax + b'x + c\n"))?;
     if n <= COLUMNS {
         let entries: Vec<String> = form.matrix().iter().map(|&a| number(a)).collect();
         let linear: Vec<String> = form.linear().iter().map(|&b| number(b)).collect();
@@ -89,13 +90,13 @@ fn describe(form: &QuadraticForm, analysis: &Analysis) {
                 _ => ("   ", "   ", String::new()),
             };
             let row: Vec<_> = row.iter().map(|a| format!("{a:>wide$}")).collect();
-            println!("{a} [ {} ]   {b} [ {:>narrow$} ]{c}", row.join("  "), linear[i]);
+            print(format_args!("{a} [ {} ]   {b} [ {:>narrow$} ]{c}", row.join("  "), linear[i]))?;
         }
-        println!();
+        print("")?;
     }
     let condition =
         analysis.condition().map_or_else(String::new, |c| format!("; condition number {}", number(c)));
-    println!("A is {}: {}{condition}", analysis.kind, analysis.reason());
+    print(format_args!("A is {}: {}{condition}", analysis.kind, analysis.reason()))?;
     let nature = match analysis.kind {
         Kind::PositiveDefinite | Kind::PositiveSemidefinite => "minimum",
         Kind::NegativeDefinite | Kind::NegativeSemidefinite => "maximum",
@@ -103,30 +104,31 @@ fn describe(form: &QuadraticForm, analysis: &Analysis) {
         Kind::Zero => "constant",
     };
     match &analysis.stationary {
-        Stationary::Point(x) => println!("{nature} {} at {}", number(form.value(x)), point(x)),
+        Stationary::Point(x) => print(format_args!("{nature} {} at {}", number(form.value(x)), point(x)))?,
         Stationary::Affine { point: x, directions } => {
-            println!("{nature} {} at {}", number(form.value(x)), point(x));
+            print(format_args!("{nature} {} at {}", number(form.value(x)), point(x)))?;
             for direction in directions.iter().take(COLUMNS) {
-                println!("  and all along {}", point(direction));
+                print(format_args!("  and all along {}", point(direction)))?;
             }
         }
-        Stationary::Nowhere => println!("stationary nowhere: A x = -b has no solution"),
+        Stationary::Nowhere => print(format_args!("stationary nowhere: A x = -b has no solution"))?,
     }
     if let Minimum::None { direction, reason } = &analysis.minimum {
         let along = point(direction);
         match reason {
             Unbounded::Curvature(curvature) => {
                 let half = number(-curvature / 2.0);
-                println!("no minimum: t along {along} it is lower, in the end by {half} t²");
+                print(format_args!("no minimum: t along {along} it is lower, in the end by {half} t²"))?;
             }
             Unbounded::Slope(slope) => {
-                println!("no minimum: t along {along} it is lower by {} t", number(-slope));
+                print(format_args!("no minimum: t along {along} it is lower by {} t", number(-slope)))?;
             }
         }
     }
+    Ok(())
 }
 
-fn table(form: &QuadraticForm, method: &str, trace: &Trace) {
+fn table(form: &QuadraticForm, method: &str, trace: &Trace) -> Result<()> {
     let steps = trace.steps();
     let plural = if steps == 1 { "step" } else { "steps" };
     let end = match trace.ended {
@@ -134,18 +136,19 @@ fn table(form: &QuadraticForm, method: &str, trace: &Trace) {
         Ended::Steps => " (as many as asked for)",
         Ended::Rounding => " (rounding lets it go no further)",
     };
-    println!("\n{method}: {steps} {plural}{end}");
+    print(format_args!("\n{method}: {steps} {plural}{end}"))?;
     let names = if form.size() <= COLUMNS { form.names() } else { &[] };
     let header: String = names.iter().map(|name| format!("{name:>14}")).collect();
-    println!("{:>6}{header}{:>16}{:>12}", "step", "f", "|grad f|");
+    print(format_args!("{:>6}{header}{:>16}{:>12}", "step", "f", "|grad f|"))?;
     for (step, (x, residual)) in trace.path.iter().zip(&trace.residuals).enumerate() {
         if step == ROWS.0 && steps >= ROWS.0 + ROWS.1 {
-            println!("{:>6}", "…");
+            print(format_args!("{:>6}", "…"))?;
         }
         if step >= ROWS.0 && step + ROWS.1 <= steps {
             continue;
         }
         let x: String = x.iter().take(names.len()).map(|x| format!("{:>14.8}", x + 0.0)).collect();
-        println!("{step:>6}{x}{:>16.8}{residual:>12.2e}", form.value(&trace.path[step]) + 0.0);
+        print(format_args!("{step:>6}{x}{:>16.8}{residual:>12.2e}", form.value(&trace.path[step]) + 0.0))?;
     }
+    Ok(())
 }

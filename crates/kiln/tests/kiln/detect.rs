@@ -67,6 +67,9 @@ fn what_cant_be_detected_is_said_in_a_line() {
     fails(dir.path(), &["detect", SCENE, "--model", "./missing"], "missing");
     fails(dir.path(), &["detect", SCENE, SCENE], "two photographs are called");
     fails(dir.path(), &["detect", SCENE, "--threshold", "2"], "--threshold");
+    fails(dir.path(), &["detect", SCENE, "--stuff", "sky"], "--stuff is for networks with masks");
+    let masks = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/cases/detr_segmentation_odd/checkpoint");
+    fails(dir.path(), &["detect", SCENE, "--model", masks, "--stuff", "sky"], "no class of that name");
     assert!(!dir.path().join("detected/results.json").exists());
 }
 

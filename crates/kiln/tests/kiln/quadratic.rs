@@ -1,7 +1,7 @@
 //! `kiln quadratic`: what it prints, what it draws, and what it refuses.
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use kiln::picture::Picture;
 use rstest::rstest;
@@ -117,4 +117,14 @@ fn mistakes_are_one_line_and_status_2(#[case] arguments: &[&str], #[case] messag
     assert!(told.starts_with("kiln: ") && told.contains(message), "{told}");
     assert_eq!(told.lines().count(), 1, "{told}");
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "something was written");
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kiln"));
+    let mut program =
+        command.args(["quadratic", BOWL]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(program.stdout.take());
+    let output = program.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
