@@ -1,16 +1,18 @@
 """Cases of DETR: tests/cases/detr_* and train_detr_*; goldens in crates/detection/tests/detection/golden.
 
-    python tests/reference/detr.py
+    python tests/reference/detr.py [attention]
 
 Tiny networks with random weights, stored in f16 and computed in f32, one for each option that a config may have; and a
 dilated ResNet-18 of timm's, too large to keep, whose weights both sides make by the same formula. Made with torch 2.15.0,
 transformers 5.23.0, timm 1.0.31 (and torchvision 0.29.2, which it imports), scipy 1.17.1.
 """
 
+import sys
+
 import numpy as np
 import torch
 from _cases import CASES, randomise, reference, save
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers import (
     ConditionalDetrForObjectDetection,
     DetrConfig,
@@ -314,7 +316,26 @@ def facebook(case, cls, options, backbone, seed):
     save_file({"pixel_values": values} | outputs, GOLDEN / f"{case}.safetensors")
 
 
+def attention():
+    """attention.safetensors: where the last layer of the decoder of three of the cases looks."""
+    looks = {}
+    for case in ["detr_learned", "detr_padded", "detr_conditional"]:
+        kind = ConditionalDetrForObjectDetection if "conditional" in case else DetrForObjectDetection
+        network = kind.from_pretrained(CASES / case / "checkpoint", attn_implementation="eager").float().eval()
+        inputs = load_file(CASES / case / "reference.safetensors")
+        with torch.inference_mode():
+            found = network(
+                inputs["input.pixel_values"].float(),
+                pixel_mask=inputs.get("input.pixel_mask"),
+                output_attentions=True,
+            )
+        looks[case] = found.cross_attentions[-1].contiguous()
+    save_file(looks, GOLDEN / "attention.safetensors")
+
+
 def main():
+    if sys.argv[1:] == ["attention"]:
+        return attention()
     GOLDEN.mkdir(parents=True, exist_ok=True)
     learned = dict(position_embedding_type="learned")
     facebook("facebook_boxes", DetrForObjectDetection, learned, dict(out_features=["stage4"]), 40)
@@ -349,6 +370,7 @@ def main():
     )
     train("train_detr_plain", request, dict(), 30)
     dilated()
+    attention()
 
 
 if __name__ == "__main__":

@@ -254,6 +254,9 @@ pub struct Detect {
     /// How probable an object must be
     #[arg(long, value_name = "SHARE", default_value_t = 0.7, value_parser = share)]
     pub threshold: f64,
+    /// Also write where the network looked for each object, as NAME_attention.png
+    #[arg(long)]
+    pub attention: bool,
     /// Classes of which a picture has one segment at most (sky, grass), by name or number
     #[arg(long, value_name = "CLASS,…", value_delimiter = ',')]
     pub stuff: Vec<String>,

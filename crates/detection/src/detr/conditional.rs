@@ -19,7 +19,7 @@ use kiln_attention::{AttentionOptions, multi_head};
 
 use super::activation::ActivationFunction;
 use super::config::DetrConfig;
-use super::transformer::{Memory, linear};
+use super::transformer::{Look, Memory, linear};
 
 /// Linear layers with ReLU between them.
 pub(super) fn perceptron(layers: &[Linear], x: Tensor<3>) -> Tensor<3> {
@@ -105,7 +105,13 @@ impl CrossAttention {
         }
     }
 
-    fn forward(&self, y: Tensor<3>, queries: &Tensor<3>, around: Tensor<3>, memory: &Memory) -> Tensor<3> {
+    fn forward(
+        &self,
+        y: Tensor<3>,
+        queries: &Tensor<3>,
+        around: Tensor<3>,
+        memory: &Memory,
+    ) -> (Tensor<3>, Look) {
         let mut q = self.q_content_proj.forward(y);
         let mut k = self.k_content_proj.forward(memory.states.clone());
         let [batch, places, width] = k.dims();
@@ -114,11 +120,10 @@ impl CrossAttention {
             q = q + layer.forward(queries.clone());
             k = k + placed.clone();
         }
-        let q = self.beside(q, self.q_pos_sine_proj.forward(around));
-        let k = self.beside(k, placed);
+        let query = self.beside(q, self.q_pos_sine_proj.forward(around));
+        let look = Look { query, key: self.beside(k, placed), heads: self.heads };
         let v = self.v_proj.forward(memory.states.clone());
-        let options = AttentionOptions { mask: memory.mask.clone(), ..AttentionOptions::default() };
-        self.out_proj.forward(multi_head(q, k, v, self.heads, options))
+        (self.out_proj.forward(look.at(v, memory.mask.as_ref())), look)
     }
 
     /// What each head takes of both, side by side.
@@ -143,13 +148,19 @@ struct Layer {
 }
 
 impl Layer {
-    fn forward(&self, y: Tensor<3>, queries: &Tensor<3>, around: Tensor<3>, memory: &Memory) -> Tensor<3> {
+    fn forward(
+        &self,
+        y: Tensor<3>,
+        queries: &Tensor<3>,
+        around: Tensor<3>,
+        memory: &Memory,
+    ) -> (Tensor<3>, Look) {
         let z = self.self_attn.forward(y.clone(), queries);
         let y = self.self_attn_layer_norm.forward(y + z);
-        let z = self.encoder_attn.forward(y.clone(), queries, around, memory);
+        let (z, look) = self.encoder_attn.forward(y.clone(), queries, around, memory);
         let y = self.encoder_attn_layer_norm.forward(y + z);
         let z = self.fc2.forward(self.activation.forward(self.fc1.forward(y.clone())));
-        self.final_layer_norm.forward(y + z)
+        (self.final_layer_norm.forward(y + z), look)
     }
 }
 
@@ -187,24 +198,26 @@ impl ConditionalDecoder {
     }
 
     /// The last states, `[batch, queries, width]`, those of each layer before the last where they predict too, and the queries'
-    /// points before the sigmoid, `[batch, queries, 2]`.
+    /// points before the sigmoid, `[batch, queries, 2]`, and where the last layer looks.
     pub(super) fn forward(
         &self,
         queries: &Tensor<3>,
         memory: &Memory,
-    ) -> (Tensor<3>, Vec<Tensor<3>>, Tensor<3>) {
+    ) -> (Tensor<3>, Vec<Tensor<3>>, Tensor<3>, Option<Look>) {
         let [.., width] = queries.dims();
         let points = activation::sigmoid(self.ref_point_head.forward(queries.clone()));
         let around = sine(&points, width / 2);
         let mut y = queries.zeros_like();
         let mut between = Vec::new();
+        let mut look = None;
         let last = self.layers.len() - 1;
         for (index, layer) in self.layers.iter().enumerate() {
             let scaled = match index {
                 0 => around.clone(),
                 _ => around.clone() * self.query_scale.forward(y.clone()),
             };
-            y = layer.forward(y, queries, scaled, memory);
+            let (next, at) = layer.forward(y, queries, scaled, memory);
+            (y, look) = (next, Some(at));
             if self.auxiliary {
                 // transformers hands the normalised states on to the next layer.
                 y = self.layernorm.forward(y);
@@ -213,7 +226,7 @@ impl ConditionalDecoder {
                 }
             }
         }
-        (self.layernorm.forward(y), between, logit(points))
+        (self.layernorm.forward(y), between, logit(points), look)
     }
 }
 

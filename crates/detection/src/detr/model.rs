@@ -13,7 +13,7 @@ use super::config::{DetrConfig, ModelType, PositionEmbeddingType};
 use super::names;
 use super::positions::{LEARNED_PLACES, LearnedPositions, Places, sine};
 use super::resnet::ResNet;
-use super::transformer::{Decoder, Encoder, Memory, linear};
+use super::transformer::{Decoder, Encoder, Look, Memory, linear};
 
 #[derive(Module, Debug)]
 struct ConvEncoder {
@@ -142,6 +142,8 @@ pub(super) struct Trace {
     pub projected: Tensor<4>,
     pub mask: Option<Tensor<4>>,
     pub places: Places,
+    /// Where the decoder's last layer looks.
+    pub look: Option<Look>,
 }
 
 /// Centres of places as shares of what is picture, before the sigmoid: `[batch, places, 2]`, column and row.
@@ -238,6 +240,26 @@ impl Detr {
         self.trace(pixel_values, pixel_mask).output
     }
 
+    /// As [`forward`](Self::forward), and how much of each query's attention in the last layer each place of the feature map has, head by
+    /// head: `[batch, queries, heads, rows, columns]`, whose places sum to 1. Averaged over the heads, it is what Carion et al. draw
+    /// (2020, figure 6).
+    ///
+    /// # Panics
+    ///
+    /// As [`forward`](Self::forward), and if the decoder has no layer.
+    #[must_use]
+    pub fn forward_with_attention(
+        &self,
+        pixel_values: Tensor<4>,
+        pixel_mask: Option<Tensor<3, Bool>>,
+    ) -> (DetrOutput, Tensor<5>) {
+        let Trace { output, mask, places, look, .. } = self.trace(pixel_values, pixel_mask);
+        let weights = look.expect("a decoder has a layer").weights(mask.as_ref());
+        let [batch, heads, queries, _] = weights.dims();
+        let [_, rows, columns] = places.shape;
+        (output, weights.swap_dims(1, 2).reshape([batch, queries, heads, rows, columns]))
+    }
+
     /// As [`forward`](Self::forward), and what the heads make of the encoder's states: a query for each place of the feature map,
     /// whose box is counted from the place's centre, `[batch, places, ..]`. Places in the padding say that they see nothing.
     ///
@@ -319,14 +341,14 @@ impl Detr {
         let queries: Tensor<3> = self.model.query_position_embeddings.weight.val().unsqueeze_dim(0);
         let [_, count, _] = queries.dims();
         let queries = queries.expand([batch, count, channels]);
-        let (last, between, centres) = match &self.model.decoder {
+        let (last, between, centres, look) = match &self.model.decoder {
             AnyDecoder::Plain(decoder) => {
-                let (last, between) = decoder.forward(&queries, &memory);
-                (last, between, None)
+                let (last, between, look) = decoder.forward(&queries, &memory);
+                (last, between, None, look)
             }
             AnyDecoder::Conditional(decoder) => {
-                let (last, between, centres) = decoder.forward(&queries, &memory);
-                (last, between, Some(centres))
+                let (last, between, centres, look) = decoder.forward(&queries, &memory);
+                (last, between, Some(centres), look)
             }
         };
         let predict = |states| self.predict(states, centres.as_ref());
@@ -336,7 +358,7 @@ impl Detr {
             last_hidden_state: last,
             encoder_last_hidden_state: states,
         };
-        Trace { output, features, projected, mask, places }
+        Trace { output, features, projected, mask, places, look }
     }
 
     fn predict(&self, states: Tensor<3>, centres: Option<&Tensor<3>>) -> Predictions {

@@ -10,7 +10,8 @@
 
 use burn::module::Module;
 use burn::nn::{Initializer, LayerNorm, LayerNormConfig, Linear, LinearConfig};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, activation};
+use kiln_attention::softmax::split;
 use kiln_attention::{AttentionOptions, multi_head};
 
 use super::activation::ActivationFunction;
@@ -44,9 +45,46 @@ impl Attention {
         value: Tensor<3>,
         mask: Option<&Tensor<4>>,
     ) -> Tensor<3> {
+        self.look(query, key, value, mask).0
+    }
+
+    /// As [`forward`](Self::forward), and where each query looks.
+    fn look(
+        &self,
+        query: Tensor<3>,
+        key: Tensor<3>,
+        value: Tensor<3>,
+        mask: Option<&Tensor<4>>,
+    ) -> (Tensor<3>, Look) {
+        let look =
+            Look { query: self.q_proj.forward(query), key: self.k_proj.forward(key), heads: self.heads };
+        (self.out_proj.forward(look.at(self.v_proj.forward(value), mask)), look)
+    }
+}
+
+/// Projected queries and keys, in heads: who looks where.
+#[derive(Clone, Debug)]
+pub(super) struct Look {
+    /// `[batch, queries, heads * head_dim]`.
+    pub query: Tensor<3>,
+    /// `[batch, places, heads * head_dim]`.
+    pub key: Tensor<3>,
+    pub heads: usize,
+}
+
+impl Look {
+    /// What is seen: values, `[batch, places, heads * value_dim]`, by their weights.
+    pub(super) fn at(&self, values: Tensor<3>, mask: Option<&Tensor<4>>) -> Tensor<3> {
         let options = AttentionOptions { mask: mask.cloned(), ..AttentionOptions::default() };
-        let (q, k, v) = (self.q_proj.forward(query), self.k_proj.forward(key), self.v_proj.forward(value));
-        self.out_proj.forward(multi_head(q, k, v, self.heads, options))
+        multi_head(self.query.clone(), self.key.clone(), values, self.heads, options)
+    }
+
+    /// The weights themselves, which nothing else needs: softmax(Q Kᵗ / √d + mask), `[batch, heads, queries, places]`.
+    pub(super) fn weights(self, mask: Option<&Tensor<4>>) -> Tensor<4> {
+        let (query, key) = (split(self.query, self.heads), split(self.key, self.heads));
+        let [.., head_dim] = query.dims();
+        let scores = query.matmul(key.swap_dims(2, 3)) / (head_dim as f64).sqrt();
+        activation::softmax(if let Some(mask) = mask { scores + mask.clone() } else { scores }, 3)
     }
 }
 
@@ -124,11 +162,11 @@ pub(super) struct Memory {
 }
 
 impl DecoderLayer {
-    fn forward(&self, y: Tensor<3>, queries: &Tensor<3>, memory: &Memory) -> Tensor<3> {
+    fn forward(&self, y: Tensor<3>, queries: &Tensor<3>, memory: &Memory) -> (Tensor<3>, Look) {
         let asked = y.clone() + queries.clone();
         let z = self.self_attn.forward(asked.clone(), asked, y.clone(), None);
         let y = self.self_attn_layer_norm.forward(y + z);
-        let z = self.encoder_attn.forward(
+        let (z, look) = self.encoder_attn.look(
             y.clone() + queries.clone(),
             memory.placed.clone(),
             memory.states.clone(),
@@ -136,7 +174,7 @@ impl DecoderLayer {
         );
         let y = self.encoder_attn_layer_norm.forward(y + z);
         let z = self.fc2.forward(self.activation.forward(self.fc1.forward(y.clone())));
-        self.final_layer_norm.forward(y + z)
+        (self.final_layer_norm.forward(y + z), look)
     }
 }
 
@@ -170,13 +208,20 @@ impl Decoder {
         }
     }
 
-    /// The last states, `[batch, queries, width]`, and those of each layer before the last where they predict too.
-    pub(super) fn forward(&self, queries: &Tensor<3>, memory: &Memory) -> (Tensor<3>, Vec<Tensor<3>>) {
+    /// The last states, `[batch, queries, width]`, those of each layer before the last where they predict too, and where the last
+    /// layer looks.
+    pub(super) fn forward(
+        &self,
+        queries: &Tensor<3>,
+        memory: &Memory,
+    ) -> (Tensor<3>, Vec<Tensor<3>>, Option<Look>) {
         let mut y = queries.zeros_like();
         let mut between = Vec::new();
+        let mut look = None;
         let last = self.layers.len() - 1;
         for (index, layer) in self.layers.iter().enumerate() {
-            y = layer.forward(y, queries, memory);
+            let (next, at) = layer.forward(y, queries, memory);
+            (y, look) = (next, Some(at));
             if self.auxiliary {
                 // transformers hands the normalised states on to the next layer.
                 y = self.layernorm.forward(y);
@@ -185,6 +230,6 @@ impl Decoder {
                 }
             }
         }
-        (self.layernorm.forward(y), between)
+        (self.layernorm.forward(y), between, look)
     }
 }

@@ -1,10 +1,11 @@
 //! The network: timm's dilated ResNet, names of other files, and what padding and batches must not change.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
-use burn::tensor::{Device, Distribution, Tensor, TensorData};
+use burn::tensor::{DType, Device, Distribution, Tensor, TensorData};
 use kiln_backend::testing::devices;
-use kiln_checkpoint::{Checkpoint, StoredModel, module_tensors, tensors_to_bytes};
+use kiln_checkpoint::{Checkpoint, Contents, StoredModel, module_tensors, tensors_to_bytes};
 use kiln_detection::{ConfigError, Detr, DetrConfig, DetrSegmentation};
 
 const SMALL: &str = r#""d_model": 16, "num_queries": 4, "encoder_layers": 1, "decoder_layers": 2, "encoder_attention_heads": 2,
@@ -63,7 +64,7 @@ fn stored(config: &str, tensors: BTreeMap<String, TensorData>) -> StoredModel {
     StoredModel::new(config.to_owned(), Checkpoint::from_bytes(bytes).unwrap())
 }
 
-fn worst(found: Tensor<3>, expected: &TensorData) -> f64 {
+fn worst<const D: usize>(found: Tensor<D>, expected: &TensorData) -> f64 {
     let scale = expected.iter::<f64>().fold(0.0, |most: f64, value| most.max(value.abs()));
     let pairs = found.into_data();
     assert_eq!(pairs.shape(), expected.shape());
@@ -180,4 +181,35 @@ fn what_is_not_computed_is_named() {
     assert!(error.to_string().contains("backbone_config") && error.to_string().contains("swin"), "{error}");
     let error = DetrConfig::from_json(r#"{"backbone": "resnet50d"}"#).unwrap_err();
     assert!(error.to_string().contains("`backbone`"), "{error}");
+}
+
+/// Where the decoder looks is what transformers says with `output_attentions`.
+#[test]
+fn attention_is_transformers() {
+    let golden = Checkpoint::from_bytes(include_bytes!("golden/attention.safetensors").to_vec()).unwrap();
+    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/cases");
+    for case in ["detr_learned", "detr_padded", "detr_conditional"] {
+        let Contents::Model(stored) = Contents::open(cases.join(case).join("checkpoint")).unwrap() else {
+            panic!("{case} is no model");
+        };
+        let inputs = Checkpoint::open(cases.join(case).join("reference.safetensors")).unwrap();
+        for (backend, device) in devices() {
+            let network: Detr = stored.load(&device).unwrap();
+            let pixels = inputs.tensor("input.pixel_values").unwrap().convert_dtype(DType::F32);
+            let pixels = Tensor::<4>::from_data(pixels, &device);
+            let [batch, _, height, width] = pixels.dims();
+            let mask = inputs.tensor("input.pixel_mask").ok().map(|mask| {
+                let mask: Vec<bool> = mask.iter::<u8>().map(|pixel| pixel > 0).collect();
+                Tensor::from_data(TensorData::new(mask, [batch, height, width]), &device)
+            });
+            let (output, found) = network.forward_with_attention(pixels.clone(), mask.clone());
+            let alone = network.forward(pixels, mask).predictions.logits;
+            assert!(worst(output.predictions.logits, &alone.into_data()) < 1e-6, "{backend}: {case}");
+            // [batch, queries, heads, rows, columns] to [batch, heads, queries, places].
+            let [batch, queries, heads, rows, columns] = found.dims();
+            let found = found.reshape([batch, queries, heads, rows * columns]).swap_dims(1, 2);
+            let error = worst(found, &golden.tensor(case).unwrap());
+            assert!(error < 1e-4, "{backend}: {case} is off by {error:e}");
+        }
+    }
 }

@@ -1,10 +1,12 @@
-//! Boxes with their names on a photograph, and segments as COCO's PNG.
+//! Boxes with their names on a photograph, where the network looked, and segments as COCO's PNG.
 
 use anyhow::Result;
+use burn::tensor::Tensor;
 use font8x8::UnicodeFonts;
+use kiln::backend::ops::{InterpolationMode, interpolate};
 use kiln::detection::DetrConfig;
 use kiln::detection::results::Found;
-use kiln::picture::{Channels, Picture};
+use kiln::picture::{Channels, Filter, Picture, grid};
 
 const COLOURS: [[u8; 3]; 8] = [
     [230, 57, 70],
@@ -43,6 +45,43 @@ pub fn boxes(picture: &Picture, objects: &[Found], config: &DetrConfig) -> Resul
         canvas.label(left.max(0), top.max(0), &text, colour, t.min(4));
     }
     Ok(Picture::new(canvas.width, canvas.height, Channels::Rgb, canvas.samples)?)
+}
+
+/// Objects whose attention is drawn, at most, and the longest side of each one's picture.
+const SHOWN: usize = 16;
+const TILE: u32 = 320;
+
+/// For each object the photograph, as bright as its query looked there, with its box: `maps` is `[1, queries, heads, rows, columns]`. There
+/// has to be an object.
+pub fn attention(
+    picture: &Picture,
+    objects: &[Found],
+    maps: Tensor<5>,
+    config: &DetrConfig,
+) -> Result<Picture> {
+    let [_, _, _, rows, columns] = maps.dims();
+    let longest = picture.width().max(picture.height());
+    let scale = f64::from(TILE.min(longest)) / f64::from(longest);
+    let size = |side: u32| ((f64::from(side) * scale).round() as u32).max(1);
+    let (width, height) = (size(picture.width()), size(picture.height()));
+    let small = picture.resize(width, height, Filter::Bilinear)?;
+    let tiles = objects.iter().take(SHOWN).map(|object| {
+        let map = maps.clone().narrow(1, object.query, 1).mean_dim(2).reshape([1, 1, rows, columns]);
+        let map = interpolate(map, [height as usize, width as usize], InterpolationMode::Bilinear);
+        let map: Vec<f32> = map.into_data().iter().collect();
+        let most = map.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
+        // The photograph stays to be seen where nobody looks.
+        let light = map.iter().map(|share| 0.25 + 0.75 * share / most);
+        let pixels = small.samples().chunks_exact(3).zip(light);
+        let lit = pixels
+            .flat_map(|(pixel, light)| pixel.iter().map(move |&v| (f32::from(v) * light).round() as u8));
+        let lit = Picture::new(width, height, Channels::Rgb, lit.collect())?;
+        let corners = object.corners.map(|side| side * scale as f32);
+        boxes(&lit, &[Found { corners, ..*object }], config)
+    });
+    let tiles: Vec<_> = tiles.collect::<Result<_>>()?;
+    let across = (tiles.len() as f64).sqrt().ceil() as usize;
+    Ok(grid(&tiles, across, 2)?)
 }
 
 /// A map of segments: red + 256 green + 256² blue.

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use burn::tensor::{Device, Tensor};
 use kiln::checkpoint::{Checkpoint, Contents, StoredModel, write_atomically};
 use kiln::detection::coco::Detection;
 use kiln::detection::processor::Processor;
@@ -30,6 +31,8 @@ enum Network {
 struct Findings {
     objects: Vec<Found>,
     segments: Option<(Vec<u32>, Vec<FoundSegment>)>,
+    /// Where each query looked, if that was asked for: `[1, queries, heads, rows, columns]`.
+    attention: Option<Tensor<5>>,
 }
 
 pub fn run(options: &Detect) -> Result<()> {
@@ -72,11 +75,15 @@ pub fn run(options: &Detect) -> Result<()> {
         {
             bail!("{}: {width} x {height} pixels, and the network's positions reach {most}", photo.display());
         }
-        let found = look(&network, &processor, &picture, options.threshold as f32, &stuff, &device)?;
+        let found = look(&network, &processor, &picture, options, &stuff, &device)?;
         let image_id = image_id(photo, index);
         results.extend(found.objects.iter().map(|object| result(image_id, object)));
         let stem = photo.file_stem().unwrap_or_default().to_string_lossy();
         draw::boxes(&picture, &found.objects, &config)?.write_png(options.out.join(format!("{stem}.png")))?;
+        if let Some(maps) = found.attention.filter(|_| !found.objects.is_empty()) {
+            let file = options.out.join(format!("{stem}_attention.png"));
+            draw::attention(&picture, &found.objects, maps, &config)?.write_png(file)?;
+        }
         if let Some((ids, list)) = &found.segments {
             let file_name = format!("{stem}.png");
             let folder = options.out.join("panoptic");
@@ -130,7 +137,7 @@ fn class(name: &str, config: &DetrConfig) -> Result<usize> {
     })
 }
 
-fn load(stored: &StoredModel, device: &burn::tensor::Device) -> Result<Network> {
+fn load(stored: &StoredModel, device: &Device) -> Result<Network> {
     Ok(match stored.class()?.as_deref() {
         Some("DetrForSegmentation") => Network::Masks(stored.load(device)?),
         _ => Network::Boxes(stored.load(device)?),
@@ -141,12 +148,20 @@ fn look(
     network: &Network,
     processor: &Processor,
     picture: &Picture,
-    threshold: f32,
+    options: &Detect,
     stuff: &BTreeSet<usize>,
-    device: &burn::tensor::Device,
+    device: &Device,
 ) -> Result<Findings> {
+    let threshold = options.threshold as f32;
     let size = (picture.width(), picture.height());
     let pixels = processor.preprocess(picture, device)?;
+    let attention = options.attention.then(|| {
+        let detector = match network {
+            Network::Boxes(network) => network,
+            Network::Masks(network) => network.detector(),
+        };
+        detector.forward_with_attention(pixels.clone(), None).1
+    });
     let (predictions, segments) = match network {
         Network::Boxes(network) => (network.forward(pixels, None).predictions, None),
         Network::Masks(network) => {
@@ -157,7 +172,7 @@ fn look(
     };
     let mut objects = objects(&predictions, &[size], threshold).remove(0);
     objects.sort_by(|a, b| b.score.total_cmp(&a.score));
-    Ok(Findings { objects, segments })
+    Ok(Findings { objects, segments, attention })
 }
 
 fn result(image_id: u64, object: &Found) -> Detection {

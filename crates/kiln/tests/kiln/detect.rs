@@ -56,6 +56,21 @@ fn a_threshold_and_folders() {
     assert!(ids.len() >= 4 && ids.contains(&12) && ids.contains(&2), "{ids:?}");
 }
 
+/// A tile for each of two objects, brightest within its box.
+#[test]
+fn where_the_network_looked_is_drawn() {
+    let dir = tempfile::tempdir().unwrap();
+    succeeds(dir.path(), &["detect", SCENE, "--attention", "--out", "found"]);
+    let drawn = Picture::open(dir.path().join("found/scene_attention.png")).unwrap();
+    let photo = Picture::open(SCENE).unwrap();
+    assert!(drawn.width() >= 2 * photo.width() && drawn.height() >= photo.height(), "two tiles");
+    let tile = |left: u32| drawn.crop(left, 2, photo.width(), photo.height()).unwrap();
+    assert_ne!(tile(2).samples(), tile(photo.width() + 4).samples());
+    // Nothing found, nothing drawn.
+    succeeds(dir.path(), &["detect", SCENE, "--attention", "--threshold", "1", "--out", "none"]);
+    assert!(!dir.path().join("none/scene_attention.png").exists());
+}
+
 #[test]
 fn what_cant_be_detected_is_said_in_a_line() {
     let dir = tempfile::tempdir().unwrap();
