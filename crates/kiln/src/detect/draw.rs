@@ -56,7 +56,7 @@ const TILE: u32 = 320;
 pub fn attention(
     picture: &Picture,
     objects: &[Found],
-    maps: Tensor<5>,
+    maps: &Tensor<5>,
     config: &DetrConfig,
 ) -> Result<Picture> {
     let [_, _, _, rows, columns] = maps.dims();

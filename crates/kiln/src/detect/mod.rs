@@ -82,7 +82,7 @@ pub fn run(options: &Detect) -> Result<()> {
         draw::boxes(&picture, &found.objects, &config)?.write_png(options.out.join(format!("{stem}.png")))?;
         if let Some(maps) = found.attention.filter(|_| !found.objects.is_empty()) {
             let file = options.out.join(format!("{stem}_attention.png"));
-            draw::attention(&picture, &found.objects, maps, &config)?.write_png(file)?;
+            draw::attention(&picture, &found.objects, &maps, &config)?.write_png(file)?;
         }
         if let Some((ids, list)) = &found.segments {
             let file_name = format!("{stem}.png");
