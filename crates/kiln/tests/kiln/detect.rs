@@ -67,7 +67,7 @@ fn where_the_network_looked_is_drawn() {
     let tile = |left: u32| drawn.crop(left, 2, photo.width(), photo.height()).unwrap();
     assert_ne!(tile(2).samples(), tile(photo.width() + 4).samples());
     // Nothing found, nothing drawn.
-    succeeds(dir.path(), &["detect", SCENE, "--attention", "--threshold", "1", "--out", "none"]);
+    succeeds(dir.path(), &["detect", SCENE, "--attention", "--threshold", "0.9999999", "--out", "none"]);
     assert!(!dir.path().join("none/scene_attention.png").exists());
 }
 
