@@ -3,8 +3,9 @@
 //! `ops` times single operations and `models` whole networks: a Rust program and a Python program stay up, and each
 //! round asks both for the same case, one after the other (A B A B), so that whatever else the machine does meets both
 //! alike.
-//! `training` and `generate` time the program itself.
+//! `training`, `generate`, `upscale` and `pipelines` time the program itself.
 
+mod pipelines;
 mod program;
 mod side;
 mod table;
@@ -63,22 +64,31 @@ enum What {
     Generate,
     /// A picture of 256 x 256 pixels by the networks of `kiln upscale`.
     Upscale,
+    /// Stable Diffusion 1.5 with random weights, from a prompt to 512 x 512 pixels; a pair of SD3's layers. Needs PyTorch and 2 GB of disk.
+    Pipelines,
 }
 
 /// Runs the bench that was asked for.
 pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let threads = options.threads.or_else(|| available_parallelism().ok()).map_or(1, NonZero::get);
     let rows = match options.what {
-        What::Ops => in_turn(workspace, &OPS, options, threads)?,
-        What::Models => in_turn(workspace, &MODELS, options, threads)?,
+        What::Ops => in_turn(workspace, &OPS, options.only.as_deref(), options, threads)?,
+        What::Models => in_turn(workspace, &MODELS, options.only.as_deref(), options, threads)?,
         What::Training | What::Generate | What::Upscale if options.torch => {
             bail!(
-                "`--torch` goes with `ops` and `models` only: there is no PyTorch program to run beside `kiln`"
+                "`--torch` goes with `ops`, `models` and `pipelines`: there is no PyTorch program to run beside `kiln`"
             )
         }
         What::Training => vec![program::training(workspace, &options.backend, options.rounds, threads)?],
         What::Generate => vec![program::generate(workspace, &options.backend, options.rounds, threads)?],
         What::Upscale => program::upscale(workspace, &options.backend, options.rounds, threads)?,
+        What::Pipelines => {
+            let Options { ref backend, rounds, .. } = *options;
+            let program = program::Program { workspace, backend, rounds, threads };
+            let mut rows = pipelines::stable_diffusion(program, options.torch)?;
+            rows.extend(in_turn(workspace, &MODELS, Some("SD3"), options, threads)?);
+            rows
+        }
     };
     let name = options.what.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
     let run = table::Run { name, backend: options.backend.clone(), threads, rounds: options.rounds, rows };
@@ -114,7 +124,13 @@ const OPS: Pair = Pair { bench: "ops", script: "tests/reference/bench_ops.py", m
 const MODELS: Pair =
     Pair { bench: "models", script: "tests/reference/bench_models.py", memory: Memory::OfEachCase };
 
-fn in_turn(workspace: &Workspace, pair: &Pair, options: &Options, threads: usize) -> Result<Vec<Row>> {
+fn in_turn(
+    workspace: &Workspace,
+    pair: &Pair,
+    only: Option<&str>,
+    options: &Options,
+    threads: usize,
+) -> Result<Vec<Row>> {
     let features = workspace.feature_arguments(std::slice::from_ref(&options.backend))?;
     let bench = |extra: &[&str]| {
         let mut command = process::cargo(&workspace.root);
@@ -150,8 +166,8 @@ fn in_turn(workspace: &Workspace, pair: &Pair, options: &Options, threads: usize
     if let Some(torch) = &mut torch {
         same_cases(pair, &cases, &torch.cases()?)?;
     }
-    if let Some(text) = &options.only {
-        cases.retain(|case| case.name.contains(text.as_str()));
+    if let Some(text) = only {
+        cases.retain(|case| case.name.contains(text));
         if cases.is_empty() {
             bail!("no case has `{text}` in its name");
         }

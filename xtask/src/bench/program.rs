@@ -2,7 +2,7 @@
 
 use std::env::consts::EXE_SUFFIX;
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -69,35 +69,50 @@ fn waves() -> Result<Vec<u8>> {
 }
 
 /// The program, and how it is to be timed.
-struct Program<'a> {
-    workspace: &'a Workspace,
-    backend: &'a str,
-    rounds: u32,
-    threads: usize,
+#[derive(Clone, Copy)]
+pub struct Program<'a> {
+    /// Where it is built.
+    pub workspace: &'a Workspace,
+    /// The backend that is compiled in, and computed on.
+    pub backend: &'a str,
+    /// How often.
+    pub rounds: u32,
+    /// On so many threads.
+    pub threads: usize,
 }
 
 impl Program<'_> {
     /// Builds the program and times it with the arguments for an output folder, a new one each round.
     fn times(&self, name: &str, arguments: impl Fn(&Path) -> Vec<OsString>) -> Result<Row> {
-        let features = self.workspace.feature_arguments(&[self.backend.to_owned()])?;
-        let mut build = process::cargo(&self.workspace.root);
-        process::run(build.args(["build", "--release", "--locked", "--package", "kiln"]).args(&features))?;
-        let program = self.workspace.target_folder()?.join("release").join(format!("kiln{EXE_SUFFIX}"));
+        let program = self.build()?;
         let mut row = Row::new(Case { name: name.to_owned(), flop: 0.0, bytes: 0.0 });
         for _ in 0..self.rounds {
             let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
-            let mut command = Command::new(&program);
-            command.args(arguments(folder.path())).args(["--backend", self.backend]);
-            command.env("RAYON_NUM_THREADS", self.threads.to_string());
-            row.kiln.push(measure(&mut command)?);
+            row.kiln.push(measure(&mut self.command(&program, &arguments(folder.path())))?);
             println!("    {}", row.line());
         }
         Ok(row)
     }
+
+    /// Where the program is, once it is built.
+    pub fn build(&self) -> Result<PathBuf> {
+        let features = self.workspace.feature_arguments(&[self.backend.to_owned()])?;
+        let mut build = process::cargo(&self.workspace.root);
+        process::run(build.args(["build", "--release", "--locked", "--package", "kiln"]).args(&features))?;
+        Ok(self.workspace.target_folder()?.join("release").join(format!("kiln{EXE_SUFFIX}")))
+    }
+
+    /// The program with these arguments, on the backend and threads asked for.
+    pub fn command(&self, program: &Path, arguments: &[OsString]) -> Command {
+        let mut command = Command::new(program);
+        command.args(arguments).args(["--backend", self.backend]);
+        command.env("RAYON_NUM_THREADS", self.threads.to_string());
+        command
+    }
 }
 
 /// Runs a command to its end.
-fn measure(command: &mut Command) -> Result<Measured> {
+pub fn measure(command: &mut Command) -> Result<Measured> {
     let line = process::command_line(command);
     let start = Instant::now();
     let mut child =
