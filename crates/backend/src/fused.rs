@@ -39,6 +39,7 @@ pub enum Bias<B: Backend> {
     Flex: cfg(feature = "flex"),
     NdArray: cfg(feature = "ndarray"),
     Cube: cfg(cube),
+    Remote: cfg(feature = "remote"),
     Fusion: cfg(cube),
     Autodiff
 )]
@@ -232,3 +233,8 @@ impl FusedOps for burn::backend::NdArray {}
 
 #[cfg(cube)]
 impl FusedOps for crate::tensor_backend::CubeBackend {}
+
+// Its operations are sent one by one: what is composed here is computed there. (With a GPU backend beside it Burn wraps this type in its
+// fusion layer.)
+#[cfg(feature = "remote")]
+impl FusedOps for burn_router::BackendRouter<burn_remote::RemoteChannel> {}

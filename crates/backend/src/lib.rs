@@ -9,6 +9,7 @@
 //!   kernel where that pays, and a backward pass. Other crates call the plain functions of [`ops`];
 //! - [`noise`]: random numbers that depend on (seed, sample, step) alone, the same on every backend and for any
 //!   batch size, and `torch.manual_seed`'s normals;
+//! - [`remote`]: devices of other machines, and the worker that lends this one's;
 //! - [`watch`]: in which layer numbers stop being finite.
 //!
 //! ```
@@ -31,6 +32,7 @@ mod flex;
 mod fused;
 pub mod noise;
 pub mod ops;
+pub mod remote;
 mod tensor_backend;
 pub mod testing;
 pub mod watch;

@@ -154,9 +154,19 @@ pub fn open(name: Option<&str>) -> Result<Device, BackendError> {
 /// # Ok::<(), kiln_backend::BackendError>(())
 /// ```
 pub fn open_with(name: Option<&str>, dtype: FloatDType) -> Result<Device, BackendError> {
-    let (backend, mut device) = find(name)?;
-    let refused = |reason: String| Err(BackendError::DType { backend: backend.name, dtype, reason });
-    if !(backend.supports)(&device, dtype) {
+    let (backend, device) = find(name)?;
+    computing_in(backend.name, device, backend.supports, dtype)
+}
+
+/// `device` as one that computes in `dtype`.
+pub(crate) fn computing_in(
+    backend: &'static str,
+    mut device: Device,
+    supports: fn(&Device, FloatDType) -> bool,
+    dtype: FloatDType,
+) -> Result<Device, BackendError> {
+    let refused = |reason: String| Err(BackendError::DType { backend, dtype, reason });
+    if !supports(&device, dtype) {
         return refused("the device has no such type".into());
     }
     match device.configure(dtype) {

@@ -9,7 +9,8 @@ use kiln::checkpoint::Checkpoint;
 use kiln::conditioning::annotators::{Hed, Poses, Thresholds, canny};
 use kiln::picture::Picture;
 
-use crate::cli::{Backend, finite};
+use crate::cli::finite;
+use crate::device::Backend;
 use crate::output::print;
 use crate::source;
 
@@ -81,7 +82,7 @@ pub fn run(options: &Annotate) -> Result<()> {
             let picture = Picture::open(path)?;
             let weights = options.annotator_weights.as_deref().unwrap_or_default();
             let weights = Checkpoint::open(source::locate(weights, None)?)?;
-            let device = kiln::backend::open(options.backend.name.as_deref())?;
+            let device = options.backend.open()?;
             Hed::load(&weights, &device)?.annotate(&picture)?
         }
         Kind::Openpose => skeletons(options)?,

@@ -5,17 +5,18 @@ use std::path::PathBuf;
 use burn::tensor::FloatDType;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use kiln::backend::BACKENDS;
 use kiln::checkpoint::StoredDType;
 use kiln::diffusion::{PROCESSES, SOLVERS, TimeSampling};
 
 use crate::annotate::Annotate;
+use crate::device::Backend;
 use crate::generate::Prompted;
 use crate::scenes::Scenes;
 use crate::train_autoregressive::TrainAutoregressive;
 use crate::train_control::TrainControl;
 use crate::train_detector::TrainDetector;
 use crate::upscale::Method;
+use crate::worker::Worker;
 
 /// Diffusion, detection and attention models in Rust
 #[derive(Debug, Parser)]
@@ -55,6 +56,8 @@ pub enum Command {
     Convert(Convert),
     /// Tell what kind of quadratic form a polynomial is, its minimum, and how two methods get there
     Quadratic(Quadratic),
+    /// Lend this machine's device to other machines, for their --backend remote
+    Worker(Worker),
 }
 
 #[derive(Debug, Args)]
@@ -414,21 +417,6 @@ impl From<Float> for StoredDType {
             Float::Bf16 => Self::Bf16,
         }
     }
-}
-
-#[derive(Debug, Args)]
-pub struct Backend {
-    /// Where to compute, NAME or NAME:INDEX; without it, the first with an adapter
-    #[arg(long = "backend", value_name = "NAME", help = backend_help())]
-    pub name: Option<String>,
-}
-
-fn backend_help() -> String {
-    let names: Vec<_> = BACKENDS.iter().map(|b| format!("{} ({})", b.name, b.description)).collect();
-    format!(
-        "Where to compute, NAME or NAME:INDEX; without it, the first with an adapter of {}",
-        names.join(", ")
-    )
 }
 
 pub fn finite(text: &str) -> Result<f64, String> {

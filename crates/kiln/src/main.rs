@@ -5,6 +5,7 @@ mod annotate;
 mod cli;
 mod convert;
 mod detect;
+mod device;
 mod generate;
 mod info;
 mod interrupt;
@@ -19,6 +20,7 @@ mod train_control;
 mod train_detector;
 mod upscale;
 mod verify;
+mod worker;
 
 use std::process::ExitCode;
 
@@ -27,32 +29,16 @@ use clap::error::ErrorKind;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
-    // RUST_LOG turns the libraries' spans and warnings on and off; warnings are shown by default.
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    // RUST_LOG turns the libraries' spans and warnings on and off; warnings are shown by default, but not those of a worker that
+    // went away, which is one error.
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new("warn,burn_remote=off,burn_communication=off"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
     let command = match cli::Cli::try_parse() {
         Ok(cli) => cli.command,
         Err(refusal) => return refuse(&refusal),
     };
-    let outcome = match command {
-        cli::Command::Generate(options) => generate::run(&options).map(|()| ExitCode::SUCCESS),
-        cli::Command::Train(options) => train::run(&options).map(|()| ExitCode::SUCCESS),
-        cli::Command::Upscale(options) => upscale::run(&options).map(|()| ExitCode::SUCCESS),
-        cli::Command::Annotate(options) => annotate::run(&options).map(|()| ExitCode::SUCCESS),
-        cli::Command::Detect(options) => detect::run(&options).map(|()| ExitCode::SUCCESS),
-        cli::Command::TrainAutoregressive(options) => {
-            train_autoregressive::run(&options).map(|()| ExitCode::SUCCESS)
-        }
-        cli::Command::TrainControl(options) => train_control::run(&options).map(|()| ExitCode::SUCCESS),
-        cli::Command::TrainDetector(options) => train_detector::run(&options).map(|()| ExitCode::SUCCESS),
-        cli::Command::Scenes(options) => scenes::run(&options).map(|()| ExitCode::SUCCESS),
-        cli::Command::Score(options) => score::run(&options).map(|()| ExitCode::SUCCESS),
-        cli::Command::Verify(options) => verify::run(&options),
-        cli::Command::Info(options) => info::run(&options).map(|()| ExitCode::SUCCESS),
-        cli::Command::Convert(options) => convert::run(&options).map(|()| ExitCode::SUCCESS),
-        cli::Command::Quadratic(options) => quadratic::run(&options).map(|()| ExitCode::SUCCESS),
-    };
-    match outcome {
+    match device::guarded(|| run(command)) {
         Ok(status) => status,
         Err(error) if error.is::<interrupt::Interrupted>() => {
             eprintln!("kiln: {error}");
@@ -67,9 +53,30 @@ fn main() -> ExitCode {
                 }
             }
             eprintln!("kiln: {}", line.replace('\n', " "));
-            ExitCode::from(2)
+            ExitCode::from(if device::is_loss(&error) { 1 } else { 2 })
         }
     }
+}
+
+fn run(command: cli::Command) -> anyhow::Result<ExitCode> {
+    match command {
+        cli::Command::Generate(options) => generate::run(&options)?,
+        cli::Command::Train(options) => train::run(&options)?,
+        cli::Command::Upscale(options) => upscale::run(&options)?,
+        cli::Command::Annotate(options) => annotate::run(&options)?,
+        cli::Command::Detect(options) => detect::run(&options)?,
+        cli::Command::TrainAutoregressive(options) => train_autoregressive::run(&options)?,
+        cli::Command::TrainControl(options) => train_control::run(&options)?,
+        cli::Command::TrainDetector(options) => train_detector::run(&options)?,
+        cli::Command::Scenes(options) => scenes::run(&options)?,
+        cli::Command::Score(options) => score::run(&options)?,
+        cli::Command::Verify(options) => return verify::run(&options),
+        cli::Command::Info(options) => info::run(&options)?,
+        cli::Command::Convert(options) => convert::run(&options)?,
+        cli::Command::Quadratic(options) => quadratic::run(&options)?,
+        cli::Command::Worker(options) => worker::run(&options)?,
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// What clap says of a command line: help as it is, a mistake as one line with exit status 2.

@@ -22,6 +22,10 @@ mod mistakes;
 mod pipelines;
 #[path = "kiln/quadratic.rs"]
 mod quadratic;
+// With the feature `remote`, which is off by default: docs/src/backends.md tells how.
+#[cfg(feature = "remote")]
+#[path = "kiln/remote.rs"]
+mod remote;
 #[path = "kiln/train.rs"]
 mod train;
 #[path = "kiln/train_autoregressive.rs"]

@@ -108,6 +108,16 @@ pub enum TrainingError {
         /// The last checkpoint, which is kept.
         last_checkpoint: Option<PathBuf>,
     },
+    /// A device of another machine went away in the step.
+    #[error("in step {step} a remote device went away: {reason}{}", kept(.last_checkpoint))]
+    DeviceLost {
+        /// The step, counted from 1.
+        step: usize,
+        /// What Burn said.
+        reason: String,
+        /// The last checkpoint, which is kept.
+        last_checkpoint: Option<PathBuf>,
+    },
     /// The step's closure failed.
     #[error("step {step}: {source}")]
     Step {

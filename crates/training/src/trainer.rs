@@ -1,5 +1,6 @@
 //! The loop.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,6 +10,7 @@ use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 use kiln_backend::noise::NoiseKey;
+use kiln_backend::remote::is_remote;
 use kiln_optim::{
     AdamW, AdamWConfig, Ema, EmaConfig, Group, NamedOptimizer, clip_by_global_norm, global_norm,
 };
@@ -224,7 +226,7 @@ impl<M: Module> Trainer<M> {
     ///
     /// # Panics
     ///
-    /// As [`run`](Self::run), and as a device does that is not there any more; the last checkpoint stays.
+    /// As [`run`](Self::run).
     pub fn run_on<L, O>(
         &mut self,
         devices: &[Device],
@@ -244,7 +246,9 @@ impl<M: Module> Trainer<M> {
             false => device.clone().autodiff(),
         };
         let devices: Vec<_> = devices.iter().map(with_autodiff).collect();
-        self.drive(|model, context| devices::on_all(&loss_of, model, context, &devices), observer)
+        self.watched(&devices, |run| {
+            run.drive(|model, context| devices::on_all(&loss_of, model, context, &devices), observer)
+        })
     }
 
     /// Makes the steps that are left, or those until the stop flag is set. `loss_of` gives a step's loss: one number.
@@ -252,7 +256,8 @@ impl<M: Module> Trainer<M> {
     /// # Errors
     ///
     /// Those of the closure and the observer, [`TrainingError::Diverged`] where the loss or the gradients are not
-    /// finite, [`TrainingError::Io`] where a checkpoint or the log can't be written. The last checkpoint stays.
+    /// finite, [`TrainingError::Io`] where a checkpoint or the log can't be written, [`TrainingError::DeviceLost`] where a device of another
+    /// machine went away. The last checkpoint stays.
     ///
     /// # Panics
     ///
@@ -262,7 +267,30 @@ impl<M: Module> Trainer<M> {
         L: FnMut(&M, &StepContext<'_>) -> Result<Tensor<1>, BoxError>,
         O: Observer<M> + ?Sized,
     {
-        self.drive(|model, context| devices::gradients(&mut loss_of, model, context, 1.0), observer)
+        self.watched(&[], |run| {
+            run.drive(|model, context| devices::gradients(&mut loss_of, model, context, 1.0), observer)
+        })
+    }
+
+    /// What `steps` gives. A device of another machine that goes away panics, for Burn's operations have no errors; it is told as an error,
+    /// and the run is over: its model may have been lost on the way through the step.
+    fn watched(
+        &mut self,
+        devices: &[Device],
+        steps: impl FnOnce(&mut Self) -> Result<Outcome, TrainingError>,
+    ) -> Result<Outcome, TrainingError> {
+        if !devices.iter().chain([&self.device]).any(is_remote) {
+            return steps(self);
+        }
+        catch_unwind(AssertUnwindSafe(|| steps(self))).unwrap_or_else(|panic| {
+            let said = panic.downcast_ref::<String>().map(String::as_str);
+            let said = said.or(panic.downcast_ref::<&str>().copied()).unwrap_or("it panicked");
+            Err(TrainingError::DeviceLost {
+                step: self.step + 1,
+                reason: said.to_owned(),
+                last_checkpoint: self.last_checkpoint.as_ref().map(|(_, path)| path.clone()),
+            })
+        })
     }
 
     /// The steps, however their gradients are found.

@@ -49,7 +49,7 @@ pub fn run(options: &Detect) -> Result<()> {
             config.num_channels
         );
     }
-    let device = kiln::backend::open(options.backend.name.as_deref())?;
+    let device = options.backend.open()?;
     let network = load(&stored, &device)?;
     if matches!(network, Network::Boxes(_)) && !options.stuff.is_empty() {
         bail!("--stuff is for networks with masks, and {} has none", stored.origin);

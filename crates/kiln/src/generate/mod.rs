@@ -43,7 +43,7 @@ pub fn run(options: &Generate) -> Result<()> {
         return prompted::run(pipeline, &recipe, options, &out, (&interrupted, &bar));
     }
     if let Some(kept) = model.as_deref().map(Kept::at).transpose()?.flatten() {
-        let device = kiln::backend::open(options.backend.name.as_deref())?;
+        let device = options.backend.open()?;
         let pictures = kept.draw(options, &device, (&interrupted, &bar))?;
         bar.finish_and_clear();
         return out.write(&pictures);
@@ -58,7 +58,7 @@ pub fn run(options: &Generate) -> Result<()> {
             }
         }
     }
-    let device = kiln::backend::open(options.backend.name.as_deref())?;
+    let device = options.backend.open()?;
     let model = open(model.as_deref(), &device)?;
     let count = options.count.unwrap_or(COUNT) as usize;
 

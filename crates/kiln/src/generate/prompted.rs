@@ -230,7 +230,7 @@ pub fn run(
     (interrupted, bar): (&Arc<AtomicBool>, &ProgressBar),
 ) -> Result<()> {
     let dtype = options.pipeline.dtype;
-    let device = kiln::backend::open_with(options.backend.name.as_deref(), dtype.into())?;
+    let device = options.backend.open_with(dtype.into())?;
     let mut watch = |progress: Progress<'_>| {
         bar.set_length(progress.steps as u64);
         bar.set_position(progress.step as u64);

@@ -5,8 +5,10 @@ mod lesson;
 mod levels;
 mod report;
 
+use std::sync::{Mutex, PoisonError};
+
 use anyhow::{Result, bail};
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
 use kiln::backend::noise::{NoiseKey, uniform_values};
 use kiln::denoisers::seeded;
 use kiln::diffusion::Process;
@@ -27,14 +29,15 @@ pub const MODEL_FILE: &str = "model.safetensors";
 
 pub fn run(options: &Train) -> Result<()> {
     let data = open_data(options)?;
-    let device = kiln::backend::open(options.backend.name.as_deref())?;
+    let devices = options.backend.open_all(FloatDType::F32)?;
+    let device = devices[0].clone();
     let card = card::card(options, &data, &device)?;
     card.check()?;
     let process = lesson::process(&card)?;
     let lesson = Lesson::new(options, &card)?;
     lesson.check(process.as_ref())?;
 
-    let run = Run { options, data, card, process, lesson };
+    let run = Run { options, devices, data, card, process, lesson };
     match &run.card.network {
         NetworkConfig::UNet2D(config) => run.learn(config.init(&device)?),
         NetworkConfig::MmDit(config) => run.learn(config.init(&device)?),
@@ -45,6 +48,8 @@ pub fn run(options: &Train) -> Result<()> {
 /// What is learnt from what.
 struct Run<'a> {
     options: &'a Train,
+    /// The first has the model.
+    devices: Vec<Device>,
     data: Pictures,
     card: ModelCard,
     process: Box<dyn Process>,
@@ -53,7 +58,7 @@ struct Run<'a> {
 
 impl Run<'_> {
     fn learn<M: Drawing>(&self, network: M) -> Result<()> {
-        let Self { options, data, card, process, lesson } = self;
+        let Self { options, devices, data, card, process, lesson } = self;
         let config = trainer_config(options, card, lesson, data);
         let network = seeded(network, options.seed);
         let parameters = network.num_params();
@@ -71,7 +76,7 @@ impl Run<'_> {
             options.steps
         );
         set_on_interrupt(trainer.stop_flag())?;
-        let mut logits = LogitLog::open(&options.out, trainer.step())?;
+        let logits = Mutex::new(LogitLog::open(&options.out, trainer.step())?);
         let loss = |network: &M, context: &StepContext<'_>| -> Result<Tensor<1>, BoxError> {
             let batch = data.batch(&context.indices(data.len()));
             let labels = self.shown(batch.labels, context);
@@ -88,10 +93,11 @@ impl Run<'_> {
             };
             let pair = objective.pair(process.as_ref(), pictures, context.noise_key(0));
             if LogitLog::is_due(context.step)
+                && context.first_sample() == (context.step * options.batch_size) as u64
                 && let Some(largest) =
                     network.largest_logits(pair.input.clone(), pair.network_times.clone(), labels.clone())
             {
-                logits.write(context.step, largest)?;
+                logits.lock().unwrap_or_else(PoisonError::into_inner).write(context.step, largest)?;
             }
             let output = network.predict(pair.input.clone(), pair.network_times.clone(), labels);
             Ok(pair.loss(output))
@@ -99,7 +105,10 @@ impl Run<'_> {
         let mut report = Report::new(card, &options.out)?;
         report.bar.set_position(trainer.step() as u64);
         report.bar.set_length(options.steps as u64);
-        let outcome = trainer.run(loss, &mut report)?;
+        let outcome = match devices.as_slice() {
+            [_] => trainer.run(loss, &mut report)?,
+            several => trainer.run_on(several, loss, &mut report)?,
+        };
         report.bar.finish();
         match outcome {
             Outcome::Finished { .. } => print(options.out.join(MODEL_FILE).display()),

@@ -29,7 +29,7 @@ pub fn run(options: &TrainAutoregressive) -> Result<()> {
     if options.labels && train.format.classes < 2 {
         bail!("--labels: {} has no classes", options.data.display());
     }
-    let device = kiln::backend::open(options.backend.name.as_deref())?;
+    let device = options.backend.open()?;
     device.seed(options.seed);
     let config = options.config(train.format);
     let run = Run { options, config: &config, train, held_out, device: device.clone() };

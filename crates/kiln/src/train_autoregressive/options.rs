@@ -11,7 +11,8 @@ use kiln::autoregressive::{
     PixelRnnConfig, Recurrence, RecurrentConfig, TransformerConfig, Values, WaveNetConfig, Wiring,
 };
 
-use crate::cli::{Backend, share};
+use crate::cli::share;
+use crate::device::Backend;
 
 #[derive(Debug, Args)]
 pub struct TrainAutoregressive {

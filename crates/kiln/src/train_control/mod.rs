@@ -37,7 +37,7 @@ use crate::output::print;
 use crate::train::{MODEL_FILE, hidden_at_times};
 
 pub fn run(options: &TrainControl) -> Result<()> {
-    let device = kiln::backend::open(options.backend.name.as_deref())?;
+    let device = options.backend.open()?;
     let model = match &options.model {
         None => PictureModel::digits(&device)?,
         Some(path) if path.is_dir() => PictureModel::open(path.join(MODEL_FILE), &device)?,

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 use kiln::conditioning::annotators::Thresholds;
 
-use crate::cli::{Backend, finite, share};
+use crate::cli::{finite, share};
+use crate::device::Backend;
 
 #[derive(Debug, Args)]
 pub struct TrainControl {

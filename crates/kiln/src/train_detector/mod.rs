@@ -40,7 +40,7 @@ pub fn run(options: &TrainDetector) -> Result<()> {
         None => None,
         Some(folder) => Some(CocoFolder::open(folder, Some(config.classes() as u64))?),
     };
-    let device = kiln::backend::open(options.backend.name.as_deref())?;
+    let device = options.backend.open()?;
     let processor = processor(options.size);
     let network = match &given {
         Some((stored, _)) => stored.load(&device)?,

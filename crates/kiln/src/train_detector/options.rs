@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use crate::cli::{Backend, share};
+use crate::cli::share;
+use crate::device::Backend;
 
 #[derive(Debug, Args)]
 pub struct TrainDetector {

@@ -11,6 +11,7 @@ use kiln::picture::{Channels, Filter, Picture};
 use kiln::upsampling::{DatConfig, Next, SrVggConfig, Tiles, enlarge, enlarge_by_bands, weights};
 
 use super::halved::Halved;
+use crate::device::Backend;
 
 /// How a photograph is enlarged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -48,7 +49,7 @@ pub struct Scaled<'a> {
     /// Width and height of the result.
     pub size: (u32, u32),
     pub method: Method,
-    pub backend: Option<&'a str>,
+    pub backend: &'a Backend,
 }
 
 impl Scaled<'_> {
@@ -76,7 +77,7 @@ impl Scaled<'_> {
     }
 
     fn by_network(&self, picture: &Picture, progress: impl FnMut(usize, usize) -> Next) -> Result<Picture> {
-        let device = kiln::backend::open(self.backend)?;
+        let device = self.backend.open()?;
         if self.method == Method::Realesr {
             let config = SrVggConfig::anime_video_v3();
             let network =

@@ -35,7 +35,7 @@ pub fn run(options: &Upscale) -> Result<()> {
         ProgressStyle::with_template("enlarging {bar:40} {pos}/{len} tiles, {eta} left")
             .context("the progress bar's template")?,
     );
-    let scaled = Scaled { scale, size, method: options.method, backend: options.backend.name.as_deref() };
+    let scaled = Scaled { scale, size, method: options.method, backend: &options.backend };
     let enlarged = scaled.enlarge(&picture, |done, total| {
         bar.set_length(total as u64);
         bar.set_position(done as u64);

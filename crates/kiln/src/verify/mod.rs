@@ -77,7 +77,7 @@ pub fn run(options: &Verify) -> Result<ExitCode> {
         check_writable(path)?;
     }
     let contents = Contents::open_with(&checkpoint, &OpenOptions { variant: options.variant.clone() })?;
-    let open = || kiln::backend::open_with(options.backend.name.as_deref(), options.dtype.into());
+    let open = || options.backend.open_with(options.dtype.into());
     let outputs = if let Contents::Scheduler(config) = &contents {
         let device = open()?;
         let call = Call::new(&reference, &device)?;
