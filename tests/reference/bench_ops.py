@@ -17,6 +17,7 @@ import torch.nn.functional as F
 AT_LEAST = 0.25
 REPETITIONS = 3
 FEATURES = (1, 320, 64, 64)
+TOKENS = (1, 4096, 320)
 MATMUL = 1024
 ADAMW_TENSORS = 100
 ADAMW_EDGE = 500
@@ -33,16 +34,10 @@ def conv2d(channels, to, kernel, *size, stride=1):
 
 
 def trained_convolution(batch, channels, edge):
-    def step():
-        with torch.inference_mode(False), torch.enable_grad():
-            for leaf in leaves:
-                leaf.grad = None
-            x, weight, bias = leaves
-            F.conv2d(x, weight, bias, padding=1).sum().backward()
-
     with torch.inference_mode(False):
         shapes = (batch, channels, edge, edge), (channels, channels, 3, 3), (channels,)
         leaves = [torch.randn(shape, requires_grad=True) for shape in shapes]
+    step = trained(leaves, lambda x, weight, bias: F.conv2d(x, weight, bias, padding=1))
     return 3 * 18 * batch * (channels * edge) ** 2, 0, lambda: step
 
 
@@ -51,14 +46,63 @@ def group_norm_silu():
     return lambda: F.silu(F.group_norm(x, 32, weight, bias, 1e-5), inplace=True)
 
 
+def trained_group_norm():
+    with torch.inference_mode(False):
+        leaves = [torch.randn(shape, requires_grad=True) for shape in (FEATURES, FEATURES[1], FEATURES[1])]
+    return trained(leaves, lambda x, weight, bias: F.silu(F.group_norm(x, 32, weight, bias, 1e-5)))
+
+
+def trained(leaves, function):
+    def step():
+        with torch.inference_mode(False), torch.enable_grad():
+            for leaf in leaves:
+                leaf.grad = None
+            function(*leaves).sum().backward()
+
+    return step
+
+
+def linear():
+    x, weight, bias = torch.randn(TOKENS), torch.randn(1280, TOKENS[2]), torch.randn(1280)
+    return lambda: F.linear(x, weight, bias)
+
+
+def geglu():
+    x, weight, bias = torch.randn(TOKENS), torch.randn(2 * 1280, TOKENS[2]), torch.randn(2 * 1280)
+
+    def step():
+        values, gate = F.linear(x, weight, bias).chunk(2, -1)
+        return values * F.gelu(gate)
+
+    return step
+
+
+def layer_norm():
+    x, weight, bias = torch.randn(TOKENS), torch.ones(TOKENS[2]), torch.zeros(TOKENS[2])
+    return lambda: F.layer_norm(x, (TOKENS[2],), weight, bias)
+
+
+def rms_norm():
+    x, weight = torch.randn(TOKENS), torch.ones(TOKENS[2])
+    return lambda: F.rms_norm(x, (TOKENS[2],), weight, 1e-5)
+
+
 def activation(function):
     x = torch.randn(FEATURES)
     return lambda: function(x)
 
 
-def attention(*shape):
-    q, k, v = (torch.randn(shape) for _ in range(3))
+def attention(*shape, keys=None):
+    batch, heads, queries, width = shape
+    q = torch.randn(shape)
+    k, v = (torch.randn(batch, heads, keys or queries, width) for _ in range(2))
     return lambda: F.scaled_dot_product_attention(q, k, v)
+
+
+def trained_attention():
+    with torch.inference_mode(False):
+        leaves = [torch.randn(1, 24, 1024, 64, requires_grad=True) for _ in range(3)]
+    return trained(leaves, F.scaled_dot_product_attention)
 
 
 def linear_attention(*shape):
@@ -123,6 +167,7 @@ def cases():
         flop = 2 * channels**2 * (kernel * edge) ** 2
         return flop, 0, lambda: conv2d(channels, channels, kernel, edge, edge)
 
+    projection = 2 * 4096 * 320 * 1280
     products = lambda n, heads, d: 4 * n * n * d * heads
     transposed = lambda kernel: 2 * 128 * 64 * 64 * 64 * kernel**2
     adamw = 28 * ADAMW_TENSORS * ADAMW_EDGE**2
@@ -142,11 +187,22 @@ def cases():
         ),
         "conv2d 3x3 32 channels 28x28 batch 16, forward and backward": trained_convolution(16, 32, 28),
         "conv2d 3x3 320 channels 64x64, forward and backward": trained_convolution(1, 320, 64),
+        "linear 4096x320x1280": (projection, 0, linear),
+        "linear 4096x320x1280, GEGLU": (2 * projection, 0, geglu),
         "group_norm_silu [1,320,64,64]": (0, once, group_norm_silu),
+        "group_norm_silu [1,320,64,64], forward and backward": (0, 2.5 * once, trained_group_norm),
+        "layer_norm [1,4096,320]": (0, once, layer_norm),
+        "rms_norm [1,4096,320]": (0, once, rms_norm),
         "silu [1,320,64,64]": (0, once, lambda: activation(F.silu)),
         "gelu [1,320,64,64]": (0, once, lambda: activation(F.gelu)),
         "attention n4096 h8 d40": (products(4096, 8, 40), 0, lambda: attention(1, 8, 4096, 40)),
+        "attention n4096 to 77 h8 d40": (
+            products(4096, 8, 40) * 77 / 4096,
+            0,
+            lambda: attention(1, 8, 4096, 40, keys=77),
+        ),
         "attention n1024 h24 d64": (products(1024, 24, 64), 0, lambda: attention(1, 24, 1024, 64)),
+        "attention n1024 h24 d64, forward and backward": (3.5 * products(1024, 24, 64), 0, trained_attention),
         "linear attention n16384 h8 d64": (4 * 16384 * 64 * 64 * 8, 0, lambda: linear_attention(1, 8, 16384, 64)),
         "interpolate nearest x2 [1,320,64,64]": (0, 2.5 * once, lambda: interpolate("nearest")),
         "interpolate bilinear x2 [1,320,64,64]": (0, 2.5 * once, lambda: interpolate("bilinear")),

@@ -5,6 +5,7 @@
 
 mod serve;
 
+use burn::nn::{LayerNormConfig, LinearConfig, RmsNormConfig};
 use burn::tensor::ops::{ConvOptions, ConvTransposeOptions};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use kiln_backend::noise::{self, NoiseKey};
@@ -16,6 +17,8 @@ use serve::{Case, Operation, case};
 
 /// A batch of feature maps in the middle of Stable Diffusion's U-Net.
 const FEATURES: [usize; 4] = [1, 320, 64, 64];
+/// The same as tokens.
+const TOKENS: [usize; 3] = [1, 4096, 320];
 const MATMUL: usize = 1024;
 const ADAMW_TENSORS: usize = 100;
 const ADAMW_EDGE: usize = 500;
@@ -29,6 +32,7 @@ fn cases() -> Vec<Case> {
     let once = 2.0 * 4.0 * values;
     // Two products of n x n x d a head.
     let attention = |n: f64, heads: f64, d: f64| 4.0 * n * n * d * heads;
+    let projection = 2.0 * 4096.0 * 320.0 * 1280.0;
     // Each of 64 x 64 pixels of 128 channels meets every tap of 64 filters.
     let transposed = |kernel: f64| 2.0 * 128.0 * 64.0 * 64.0 * 64.0 * kernel * kernel;
     // Parameter and moments read and written, the gradient read.
@@ -50,15 +54,38 @@ fn cases() -> Vec<Case> {
         ),
         trained_convolution("conv2d 3x3 32 channels 28x28 batch 16, forward and backward", [16, 32, 28]),
         trained_convolution("conv2d 3x3 320 channels 64x64, forward and backward", [1, 320, 64]),
+        case("linear 4096x320x1280", projection, 0.0, linear),
+        case("linear 4096x320x1280, GEGLU", 2.0 * projection, 0.0, geglu),
         case("group_norm_silu [1,320,64,64]", 0.0, once, group_norm_silu),
+        case("group_norm_silu [1,320,64,64], forward and backward", 0.0, 2.5 * once, trained_group_norm),
+        case("layer_norm [1,4096,320]", 0.0, once, |device| {
+            let norm = LayerNormConfig::new(320).init(device);
+            let x = normal(TOKENS, 0, device);
+            Box::new(move || drop(norm.forward(x.clone())))
+        }),
+        case("rms_norm [1,4096,320]", 0.0, once, |device| {
+            let norm = RmsNormConfig::new(320).init(device);
+            let x = normal(TOKENS, 0, device);
+            Box::new(move || drop(norm.forward(x.clone())))
+        }),
         case("silu [1,320,64,64]", 0.0, once, |device| activation(Activation::Silu, device)),
         case("gelu [1,320,64,64]", 0.0, once, |device| activation(Activation::Gelu, device)),
         case("attention n4096 h8 d40", attention(4096.0, 8.0, 40.0), 0.0, |device| {
-            self::attention([1, 8, 4096, 40], device)
+            self::attention([1, 8, 4096, 40], 4096, device)
+        }),
+        case("attention n4096 to 77 h8 d40", attention(4096.0, 8.0, 40.0) * 77.0 / 4096.0, 0.0, |device| {
+            self::attention([1, 8, 4096, 40], 77, device)
         }),
         case("attention n1024 h24 d64", attention(1024.0, 24.0, 64.0), 0.0, |device| {
-            self::attention([1, 24, 1024, 64], device)
+            self::attention([1, 24, 1024, 64], 1024, device)
         }),
+        // Two products forward, five backward.
+        case(
+            "attention n1024 h24 d64, forward and backward",
+            3.5 * attention(1024.0, 24.0, 64.0),
+            0.0,
+            trained_attention,
+        ),
         case("linear attention n16384 h8 d64", 4.0 * 16_384.0 * 64.0 * 64.0 * 8.0, 0.0, linear_attention),
         case("interpolate nearest x2 [1,320,64,64]", 0.0, 2.5 * once, |device| {
             interpolate(InterpolationMode::Nearest, device)
@@ -150,16 +177,58 @@ fn group_norm_silu(device: &Device) -> Operation {
     })
 }
 
+fn trained_group_norm(device: &Device) -> Operation {
+    let device = device.clone().autodiff();
+    let x = normal(FEATURES, 0, &device).require_grad();
+    let [weight, bias] = [1, 2].map(|stream| normal([FEATURES[1]], stream, &device).require_grad());
+    Box::new(move || {
+        let y = ops::group_norm_act(x.clone(), weight.clone(), bias.clone(), 32, 1e-5, Activation::Silu);
+        let gradients = y.sum().backward();
+        drop(x.grad(&gradients));
+        drop([weight.grad(&gradients), bias.grad(&gradients)]);
+    })
+}
+
+fn linear(device: &Device) -> Operation {
+    let layer = LinearConfig::new(TOKENS[2], 1280).init(device);
+    let x = normal(TOKENS, 0, device);
+    Box::new(move || drop(layer.forward(x.clone())))
+}
+
+/// What a transformer's feed-forward sets out with: twice the width, half of which opens the other half.
+fn geglu(device: &Device) -> Operation {
+    let layer = LinearConfig::new(TOKENS[2], 2 * 1280).init(device);
+    let x = normal(TOKENS, 0, device);
+    Box::new(move || {
+        let [values, gate] = layer.forward(x.clone()).split(1280, 2).try_into().expect("two halves");
+        drop(values * ops::activation(gate, Activation::Gelu));
+    })
+}
+
 fn activation(act: Activation, device: &Device) -> Operation {
     let x = normal(FEATURES, 0, device);
     Box::new(move || drop(ops::activation(x.clone(), act)))
 }
 
-fn attention(shape: [usize; 4], device: &Device) -> Operation {
-    let [q, k, v] = [0, 1, 2].map(|stream| normal(shape, stream, device));
+/// To as many keys.
+fn attention(shape: [usize; 4], keys: usize, device: &Device) -> Operation {
+    let [batch, heads, _, width] = shape;
+    let q = normal(shape, 0, device);
+    let [k, v] = [1, 2].map(|stream| normal([batch, heads, keys, width], stream, device));
     Box::new(move || {
         let options = AttentionOptions::default();
         drop(ops::scaled_dot_product_attention(q.clone(), k.clone(), v.clone(), options));
+    })
+}
+
+fn trained_attention(device: &Device) -> Operation {
+    let device = device.clone().autodiff();
+    let [q, k, v] = [0, 1, 2].map(|stream| normal([1, 24, 1024, 64], stream, &device).require_grad());
+    Box::new(move || {
+        let options = AttentionOptions::default();
+        let y = ops::scaled_dot_product_attention(q.clone(), k.clone(), v.clone(), options);
+        let gradients = y.sum().backward();
+        drop([&q, &k, &v].map(|leaf| leaf.grad(&gradients)));
     })
 }
 

@@ -12,6 +12,10 @@ use std::time::{Duration, Instant};
 use burn::tensor::Device;
 use serde_json::{Value, json};
 
+/// As the program has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// A request times its case for at least this long…
 const AT_LEAST: Duration = Duration::from_millis(250);
 /// …and this often.

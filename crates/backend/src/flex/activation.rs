@@ -3,7 +3,7 @@
 use burn::backend::TensorMetadata;
 use rayon::prelude::*;
 
-use super::{CHUNK, FlexTensor, contiguous, math, owned, tensor, values, vectorised};
+use super::{CHUNK, FlexTensor, contiguous, fresh, math, tensor, values, vectorised};
 use crate::ops::{Activation, GELU_CUBIC, QUICK_GELU_SLOPE};
 
 const GELU_SLOPE: f32 = 0.797_884_6; // √(2/π)
@@ -100,7 +100,7 @@ pub(super) fn silu_derivative(x: f32) -> f32 {
 #[inline(always)]
 pub(super) fn gelu_derivative(x: f32) -> f32 {
     const DENSITY_AT_ZERO: f32 = 0.398_942_3;
-    math::normal_cdf(x) + x * DENSITY_AT_ZERO * math::exp(-0.5 * x * x)
+    math::normal_cdf(x) + x * DENSITY_AT_ZERO * math::exp_nonpositive(-0.5 * x * x)
 }
 
 /// (1 + t + x (1 - t²) u') / 2, with t = tanh u.
@@ -118,7 +118,11 @@ pub(super) fn quick_gelu_derivative(x: f32) -> f32 {
 }
 
 pub(super) fn forward(x: FlexTensor, act: Activation) -> FlexTensor {
-    let mut x = owned(x);
+    let mut x = contiguous(x);
+    if !x.is_unique() {
+        let shape = x.shape().to_vec();
+        return tensor(with_activation!(act, f => fresh::mapped(values(&x), f)), shape);
+    }
     x.storage_mut::<f32>().par_chunks_mut(CHUNK).for_each(|chunk| {
         with_activation!(act, f => vectorised(
             #[inline(always)]
@@ -133,17 +137,5 @@ pub(super) fn forward(x: FlexTensor, act: Activation) -> FlexTensor {
 pub(super) fn backward(x: FlexTensor, grad: FlexTensor, act: Activation) -> FlexTensor {
     let shape = x.shape().to_vec();
     let (x, grad) = (contiguous(x), contiguous(grad));
-    let mut out = vec![0.0; values(&x).len()];
-    out.par_chunks_mut(CHUNK)
-        .zip(values(&x).par_chunks(CHUNK))
-        .zip(values(&grad).par_chunks(CHUNK))
-        .for_each(|((out, x), grad)| {
-            with_derivative!(act, f => vectorised(
-                #[inline(always)]
-                || for ((out, &x), &grad) in out.iter_mut().zip(x).zip(grad) {
-                    *out = grad * f(x);
-                }
-            ));
-        });
-    tensor(out, shape)
+    tensor(with_derivative!(act, f => fresh::zipped(values(&x), values(&grad), |x, grad| grad * f(x))), shape)
 }

@@ -8,7 +8,7 @@ use burn::tensor::ops::ConvOptions;
 use rayon::prelude::*;
 
 use super::gemm::{Destination, gemm, row_major, transposed};
-use super::{FlexTensor, contiguous, tensor, values, winograd};
+use super::{FlexTensor, contiguous, fresh, tensor, values, winograd};
 use crate::Bias;
 
 /// The sizes of one convolution.
@@ -178,7 +178,7 @@ pub(super) fn forward(
         Bias::PerChannel(bias) => Some(contiguous(bias)),
     };
     let bias = bias.as_ref().map(values);
-    let mut out = vec![0.0_f32; shape.iter().product()];
+    let mut out = fresh::zeros(shape.iter().product());
     if out.is_empty() || x.is_empty() {
         return tensor(out, shape);
     }
@@ -251,7 +251,7 @@ impl Problem {
     fn input_gradient(&self, batch: usize, weight: &[f32], grad: &[f32]) -> Vec<f32> {
         let (patch, n, out_channels) = (self.patch(), self.out_pixels(), self.out_channels);
         let sample_len = self.channels * self.pixels();
-        let mut dx = vec![0.0_f32; batch * sample_len];
+        let mut dx = fresh::zeros(batch * sample_len);
         if dx.is_empty() || grad.is_empty() {
             return dx;
         }

@@ -14,7 +14,7 @@ use super::conv::Problem;
 use super::fresh::pieces;
 use super::gemm::{Destination, gemm, row_major};
 use super::interleave::interleave;
-use super::{FlexTensor, contiguous, tensor, values, vectorised};
+use super::{FlexTensor, contiguous, fresh, tensor, values, vectorised};
 use crate::Bias;
 use crate::ops::output_side;
 
@@ -115,7 +115,7 @@ pub(super) fn forward(
     let filters = sizes.filters(weight, groups);
     let blocks = rayon::current_num_threads().div_ceil(batch * groups).min(out_channels);
     let block = out_channels.div_ceil(blocks);
-    let mut y = vec![0.0_f32; shape.iter().product()];
+    let mut y = fresh::zeros(shape.iter().product());
     // A sample's group at a time, and of that a block of output channels.
     y.par_chunks_mut(out_channels * area)
         .zip(x.par_chunks(input))

@@ -6,6 +6,65 @@ use std::mem::MaybeUninit;
 
 use rayon::prelude::*;
 
+use super::{CHUNK, vectorised};
+
+/// `fill` writes each value of a piece from its place on, on all threads.
+///
+/// # Safety
+/// `fill` writes every value that it is given.
+unsafe fn written(total: usize, fill: impl Fn(usize, &mut [MaybeUninit<f32>]) + Sync) -> Vec<f32> {
+    let mut out = Vec::<f32>::with_capacity(total);
+    let pieces = out.spare_capacity_mut()[..total].par_chunks_mut(CHUNK).enumerate();
+    pieces.for_each(|(i, piece)| fill(i * CHUNK, piece));
+    // SAFETY: the first `total` values are in the capacity, as the slice of it shows, and each was written, as the chunks cover
+    // that slice and the caller promises. If `fill` panics, this is not reached.
+    unsafe { out.set_len(total) };
+    out
+}
+
+/// Zeros, by all threads; `vec![0.0; total]` asks the system for cleared pages, one by one.
+pub(super) fn zeros(total: usize) -> Vec<f32> {
+    // SAFETY: each value is written.
+    unsafe { written(total, |_, out| out.fill(MaybeUninit::new(0.0))) }
+}
+
+/// `f` of each value.
+pub(super) fn mapped(x: &[f32], f: impl Fn(f32) -> f32 + Copy + Sync) -> Vec<f32> {
+    let fill = |first: usize, out: &mut [MaybeUninit<f32>]| {
+        let x = &x[first..][..out.len()];
+        vectorised(
+            #[inline(always)]
+            || {
+                for (out, &x) in out.iter_mut().zip(x) {
+                    out.write(f(x));
+                }
+            },
+        );
+    };
+    // SAFETY: `x` has as many values as `out`, and each is written.
+    unsafe { written(x.len(), fill) }
+}
+
+/// `f` of each value of `x` and of `y` at the same place.
+///
+/// # Panics
+/// If `y` is shorter.
+pub(super) fn zipped(x: &[f32], y: &[f32], f: impl Fn(f32, f32) -> f32 + Copy + Sync) -> Vec<f32> {
+    let fill = |first: usize, out: &mut [MaybeUninit<f32>]| {
+        let (x, y) = (&x[first..][..out.len()], &y[first..][..out.len()]);
+        vectorised(
+            #[inline(always)]
+            || {
+                for ((out, &x), &y) in out.iter_mut().zip(x).zip(y) {
+                    out.write(f(x, y));
+                }
+            },
+        );
+    };
+    // SAFETY: both have as many values as `out`, and each of its values is written.
+    unsafe { written(x.len(), fill) }
+}
+
 /// `count` pieces of `length` values. Each is zeros when `fill` gets it, with its number, on any thread.
 pub(super) fn pieces(count: usize, length: usize, fill: impl Fn(usize, &mut [f32]) + Sync) -> Vec<f32> {
     pieces_with(count, length, || (), |(), i, piece| fill(i, piece))

@@ -5,7 +5,7 @@ use burn::backend::TensorMetadata;
 use rayon::prelude::*;
 
 use super::activation::{with_activation, with_derivative};
-use super::{FlexTensor, contiguous, math, owned, tensor, values, vectorised};
+use super::{FlexTensor, contiguous, fresh, math, tensor, values, vectorised};
 use crate::ops::Activation;
 
 /// How `[batch, channels, positions]` divides into groups.
@@ -58,8 +58,8 @@ pub(super) fn forward(
     if layout.group_len() == 0 {
         return x;
     }
-    let mut x = owned(x);
-    x.storage_mut::<f32>().par_chunks_mut(layout.group_len()).enumerate().for_each(|(index, group)| {
+    let mut x = contiguous(x);
+    let norm = |index: usize, group: &mut [f32]| {
         let first = layout.first_channel(index);
         with_activation!(act, f => vectorised(
             #[inline(always)]
@@ -74,8 +74,20 @@ pub(super) fn forward(
                 }
             }
         ));
+    };
+    let length = layout.group_len();
+    if x.is_unique() {
+        let groups = x.storage_mut::<f32>().par_chunks_mut(length).enumerate();
+        groups.for_each(|(index, group)| norm(index, group));
+        return x;
+    }
+    let shape = x.shape().to_vec();
+    let x = values(&x);
+    let normed = fresh::pieces(x.len() / length, length, |index, group| {
+        group.copy_from_slice(&x[index * length..][..length]);
+        norm(index, group);
     });
-    x
+    tensor(normed, shape)
 }
 
 pub(super) fn backward(
@@ -92,7 +104,7 @@ pub(super) fn backward(
     let [x, weight, bias, grad] = [x, weight, bias, grad].map(contiguous);
     let (x, weight, bias, grad) = (values(&x), values(&weight), values(&bias), values(&grad));
     let per_group = layout.channels_per_group();
-    let mut dx = vec![0.0_f32; x.len()];
+    let mut dx = fresh::zeros(x.len());
     // ∂w and ∂b of each group of each sample; summed over samples afterwards, in order, so that the result does
     // not depend on which thread was first.
     let mut partial = vec![[0.0_f32; 2]; x.len() / layout.positions.max(1)];

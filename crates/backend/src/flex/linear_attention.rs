@@ -5,7 +5,7 @@ use burn::backend::TensorMetadata;
 use rayon::prelude::*;
 
 use super::gemm::{Destination, gemm, row_major, transposed};
-use super::{FlexTensor, contiguous, math, tensor, values, vectorised};
+use super::{FlexTensor, contiguous, fresh, math, tensor, values, vectorised};
 use crate::ops::FeatureFunction;
 
 /// Tokens of a block: its features and values are in the L2 cache together.
@@ -25,7 +25,7 @@ pub(super) fn forward(
     let shape = [batch, heads, queries, value_dim];
     let [query, key, value] = [query, key, value].map(contiguous);
     let (query, key, value) = (values(&query), values(&key), values(&value));
-    let mut out = vec![0.0_f32; shape.iter().product()];
+    let mut out = fresh::zeros(shape.iter().product());
     if out.is_empty() || keys == 0 || width == 0 {
         return tensor(out, shape);
     }
@@ -122,7 +122,7 @@ fn apply(function: FeatureFunction, x: &[f32], features: &mut [f32]) {
                 FeatureFunction::Identity => both.for_each(|(f, &x)| *f = x),
                 FeatureFunction::EluPlusOne => both.for_each(|(f, &x)| {
                     let above = if x > 0.0 { x } else { 0.0 };
-                    *f = above + math::exp(x - above);
+                    *f = above + math::exp_nonpositive(x - above);
                 }),
                 FeatureFunction::Relu => both.for_each(|(f, &x)| *f = if x > 0.0 { x } else { 0.0 }),
                 FeatureFunction::SquaredRelu => {

@@ -12,6 +12,7 @@ mod group_norm;
 mod interleave;
 mod linear_attention;
 mod math;
+mod product;
 mod resample;
 mod shuffle;
 mod unpooling;

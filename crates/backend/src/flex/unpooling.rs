@@ -5,7 +5,7 @@ use burn::tensor::DType;
 use rayon::prelude::*;
 
 use super::fresh::pieces;
-use super::{FlexTensor, contiguous, tensor, values};
+use super::{FlexTensor, contiguous, fresh, tensor, values};
 use crate::composed::unpooling::place;
 
 /// Whether the kernel takes these indices.
@@ -45,7 +45,7 @@ fn put<I: Copy + Into<i64> + Sync>(
 pub(super) fn backward(grad: FlexTensor, indices: &FlexTensor) -> FlexTensor {
     let [batch, channels, outputs] = grad.shape().dims();
     let inputs = indices.shape()[2];
-    let mut out = vec![0.0_f32; batch * channels * inputs];
+    let mut out = fresh::zeros(batch * channels * inputs);
     let grad = contiguous(grad);
     let indices = indices.to_contiguous();
     match indices.dtype() {

@@ -7,7 +7,6 @@
 //! transformed at each call and for each strip, which costs a few percent; transformed ones would take four times the
 //! weights' memory.
 
-mod product;
 #[cfg(test)]
 mod tests;
 mod transform;
@@ -17,7 +16,7 @@ use rayon::prelude::*;
 
 use std::sync::Mutex;
 
-use product::{BLOCK, Product, vectors};
+use super::product::{BLOCK, Product, vectors};
 use transform::POINTS;
 
 /// Outputs of a tile along an axis, and what it sees.
@@ -319,13 +318,15 @@ impl<S: Simd> pulp::NullaryFnOnce for Block<'_, '_, S> {
             kernels.transform(simd, [first, rows], [part * chunk, channels], transformed_kernels);
             for point in 0..POINTS {
                 let mut product = Product {
-                    kernels: bytemuck::cast_slice(&transformed_kernels[point * per_point..][..per_point]),
-                    tiles: &transformed[point * blocks * channels * per_block..]
+                    left: bytemuck::cast_slice(&transformed_kernels[point * per_point..][..per_point]),
+                    right: &transformed[point * blocks * channels * per_block..]
                         [..blocks * channels * per_block],
                     out: &mut scratch.sums[point * padded * blocks * per_block..]
                         [..padded * blocks * per_block],
+                    strides: [channels * per_block, per_block],
                     rows: padded,
-                    channels,
+                    columns: blocks * per_block,
+                    depth: channels,
                     accumulate: part > 0,
                 };
                 product.run(simd);

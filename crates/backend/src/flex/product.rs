@@ -1,8 +1,8 @@
-//! The products between the transforms: for each of the 36 points, a small matrix of kernels by one of tiles.
+//! A product of two matrices that lie as its loop reads them: what convolutions and attention are made of, on one thread.
 
 use pulp::Simd;
 
-/// Rows (output channels) and columns (tiles) stand together in this number, whatever the width of a vector is.
+/// Rows and columns stand together in this number, whatever the width of a vector is.
 pub(super) const BLOCK: usize = 16;
 
 /// Vectors in [`BLOCK`] values.
@@ -14,32 +14,35 @@ pub(super) fn vectors<S: Simd>() -> usize {
 /// Rows of a product that are summed at once.
 const ROWS: usize = 8;
 
-/// One point's matrices. A block of rows or columns is stored channel after channel, so that a product reads
-/// straight on.
+/// `out (+)= left right`, `[rows, depth]` by `[depth, columns]`.
 pub(super) struct Product<'a, V> {
-    /// `[row block][channel][BLOCK]`
-    pub(super) kernels: &'a [f32],
-    /// `[tile block][channel][vectors]`
-    pub(super) tiles: &'a [V],
-    /// `[row][tile block][vectors]`
+    /// `[row block][depth][BLOCK]`
+    pub(super) left: &'a [f32],
+    /// Blocks of columns, [`BLOCK`] values of each depth in one piece.
+    pub(super) right: &'a [V],
+    /// Where in `right` the next block begins, and the next depth.
+    pub(super) strides: [usize; 2],
+    /// `[row][column block][vectors]`
     pub(super) out: &'a mut [V],
+    /// Whole eights.
     pub(super) rows: usize,
-    pub(super) channels: usize,
-    /// Whether `out` has the sum over earlier channels.
+    /// In vectors.
+    pub(super) columns: usize,
+    pub(super) depth: usize,
+    /// Whether `out` has a sum already.
     pub(super) accumulate: bool,
 }
 
 impl<V: Copy> Product<'_, V> {
-    /// `out (+)= kernels tiles`; rows are whole eights.
+    /// Makes `out`.
     #[inline(always)]
     pub(super) fn run<S: Simd<f32s = V>>(&mut self, simd: S) {
         let per_block = vectors::<S>();
-        let columns = self.tiles.len() / self.channels;
         // As many sums as there are registers for, beside a column's vectors and a kernel's value.
         let at_once = if S::REGISTER_COUNT >= 32 { 3 } else { 1 };
         let mut column = 0;
-        while column < columns {
-            let left = columns - column;
+        while column < self.columns {
+            let left = self.columns - column;
             // 4 goes as 2 + 2.
             let width = if left == 4 { at_once.min(2) } else { left.min(at_once) };
             for row in (0..self.rows).step_by(ROWS) {
@@ -62,32 +65,31 @@ impl<V: Copy> Product<'_, V> {
         column: usize,
         per_block: usize,
     ) {
-        let columns = self.tiles.len() / self.channels;
-        let length = self.channels * per_block;
-        let mut tiles = [self.tiles; N];
-        for (i, tiles) in tiles.iter_mut().enumerate() {
+        let [of_block, of_depth] = self.strides;
+        let mut right = [self.right; N];
+        for (i, right) in right.iter_mut().enumerate() {
             let (block, vector) = ((column + i) / per_block, (column + i) % per_block);
-            *tiles = &self.tiles[block * length + vector..(block + 1) * length];
+            *right = &self.right[block * of_block + vector..];
         }
-        let kernels = &self.kernels[(row / BLOCK) * self.channels * BLOCK..][..self.channels * BLOCK];
+        let left = &self.left[(row / BLOCK) * self.depth * BLOCK..][..self.depth * BLOCK];
         let mut sums = [[simd.splat_f32s(0.0); N]; ROWS];
         let first = row % BLOCK;
-        for (channel, kernel) in kernels.chunks_exact(BLOCK).enumerate() {
-            let mut values = [tiles[0][channel * per_block]; N];
+        for (depth, left) in left.chunks_exact(BLOCK).enumerate() {
+            let mut values = [right[0][depth * of_depth]; N];
             // By number: a loop over an iterator of these is not unrolled, and the vectors would go through memory.
             for i in 1..N {
-                values[i] = tiles[i][channel * per_block];
+                values[i] = right[i][depth * of_depth];
             }
-            let kernel = &kernel[first..first + ROWS];
+            let left = &left[first..first + ROWS];
             for row in 0..ROWS {
-                let weight = simd.splat_f32s(kernel[row]);
+                let factor = simd.splat_f32s(left[row]);
                 for i in 0..N {
-                    sums[row][i] = simd.mul_add_f32s(weight, values[i], sums[row][i]);
+                    sums[row][i] = simd.mul_add_f32s(factor, values[i], sums[row][i]);
                 }
             }
         }
         for (i, sums) in sums.into_iter().enumerate() {
-            let out = &mut self.out[(row + i) * columns + column..][..N];
+            let out = &mut self.out[(row + i) * self.columns + column..][..N];
             for (out, sum) in out.iter_mut().zip(sums) {
                 *out = if self.accumulate { simd.add_f32s(*out, sum) } else { sum };
             }

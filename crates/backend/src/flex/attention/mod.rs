@@ -1,19 +1,15 @@
-//! Softmax attention in blocks over queries: a block's scores against all keys stay in the cache and are the only
-//! scores there are at a time. The backward pass computes them again, block by block, in place of keeping them.
-//!
-//! Against so many keys that few queries' scores fit the cache, the forward pass goes through keys in tiles, too, with running
-//! maxima and sums (Milakov and Gimelshein 2018, "Online normalizer calculation for softmax"; Dao et al. 2022,
-//! "FlashAttention"):
-//!
-//! ```text
-//! m' = max(m, max_tile s),   l' = e^(m - m') l + sum_tile e^(s - m'),   y' = e^(m - m') y + sum_tile e^(s - m') v
-//! ```
+//! Softmax attention. The forward pass is [`lanes`]'. The backward pass, and that of few queries, go in blocks over queries: a block's
+//! scores against all keys stay in the cache and are the only scores there are at a time, computed again in place of being kept.
+
+mod lanes;
 
 use burn::backend::{Flex, TensorMetadata};
 use rayon::prelude::*;
 
+use lanes::Forward;
+
 use super::gemm::{Destination, gemm, row_major, transposed};
-use super::{FlexTensor, contiguous, math, tensor, values, vectorised};
+use super::{FlexTensor, contiguous, fresh, math, tensor, values, vectorised};
 use crate::AttentionMask;
 use crate::ops::Causality;
 
@@ -105,15 +101,15 @@ fn exponentials(
     for (i, (row, total)) in scores[..rows * visible].chunks_exact_mut(visible).zip(totals).enumerate() {
         let (row, future) = row.split_at_mut(problem.visible(first + i + 1));
         let mask = mask.map_or(&[][..], |mask| mask.row(problem, index, first + i));
-        let (_, sum) = exponentiate(row, mask, f32::MIN);
+        let sum = exponentiate(row, mask);
         *total = if sum == 0.0 { 0.0 } else { 1.0 / sum };
         future.fill(0.0);
     }
     visible
 }
 
-/// Scores of a row, with the mask added, to e^(s - max) where max is that of the row or `least`: gives max and their sum.
-fn exponentiate(row: &mut [f32], mask: &[f32], least: f32) -> (f32, f32) {
+/// Scores of a row, with the mask added, to e^(s - max): gives their sum.
+fn exponentiate(row: &mut [f32], mask: &[f32]) -> f32 {
     vectorised(
         #[inline(always)]
         || {
@@ -122,68 +118,17 @@ fn exponentiate(row: &mut [f32], mask: &[f32], least: f32) -> (f32, f32) {
                 [all] => row.iter_mut().for_each(|s| *s += all),
                 each => row.iter_mut().zip(each).for_each(|(s, m)| *s += m),
             }
-            let max = math::max(row).max(least);
+            let max = math::max(row).max(f32::MIN);
             for s in row.iter_mut() {
-                *s = math::exp(*s - max);
+                *s = math::exp_nonpositive(*s - max);
             }
-            (max, math::sum(row, |e| e))
+            math::sum(row, |e| e)
         },
     )
 }
 
-/// From this many keys on, they come in tiles of [`TILE`], and queries in blocks of [`TILED_BLOCK`].
-const TILED_FROM: usize = 4097;
-const TILE: usize = 1024;
-const TILED_BLOCK: usize = 128;
-
-/// The queries `first..` of the problem `index`, as many as `out` has rows, tile by tile of keys. `state` has the running
-/// maximum and sum of each.
-fn in_tiles(
-    problem: &Problem,
-    mask: Option<&Mask>,
-    (index, first): (usize, usize),
-    [query, key, value]: [&[f32]; 3],
-    scores: &mut [f32],
-    state: &mut [(f32, f32)],
-    out: &mut [f32],
-) {
-    let Problem { head_dim: d, value_dim, scale, .. } = *problem;
-    let rows = out.len() / value_dim;
-    let queries = (&query[first * d..], row_major(d));
-    let state = &mut state[..rows];
-    state.fill((f32::MIN, 0.0));
-    for start in (0..problem.visible(first + rows)).step_by(TILE) {
-        let width = TILE.min(problem.visible(first + rows) - start);
-        let keys = (&key[start * d..], transposed(d));
-        gemm([rows, width, d], (scores, width), Destination::Overwrite, queries, keys, scale);
-        let tile = scores[..rows * width].chunks_exact_mut(width);
-        for (i, ((row, (max, sum)), out)) in
-            tile.zip(state.iter_mut()).zip(out.chunks_exact_mut(value_dim)).enumerate()
-        {
-            let seen = problem.visible(first + i + 1).saturating_sub(start).min(width);
-            let (row, future) = row.split_at_mut(seen);
-            future.fill(0.0);
-            if row.is_empty() {
-                continue;
-            }
-            let mask = match mask.map_or(&[][..], |mask| mask.row(problem, index, first + i)) {
-                each if each.len() > 1 => &each[start..start + seen],
-                one => one,
-            };
-            let (higher, of_tile) = exponentiate(row, mask, *max);
-            let faded = (*max - higher).exp();
-            out.iter_mut().for_each(|y| *y *= faded);
-            (*max, *sum) = (higher, *sum * faded + of_tile);
-        }
-        let (p, values) =
-            ((&scores[..], row_major(width)), (&value[start * value_dim..], row_major(value_dim)));
-        gemm([rows, value_dim, width], (&mut *out, value_dim), Destination::Accumulate, p, values, 1.0);
-    }
-    for (row, (_, sum)) in out.chunks_exact_mut(value_dim).zip(state) {
-        let share = if *sum == 0.0 { 0.0 } else { 1.0 / *sum };
-        row.iter_mut().for_each(|y| *y *= share);
-    }
-}
+/// With fewer queries than these most lanes of a vector would be idle, and keys packed for little use.
+const LANES_FROM: usize = 8;
 
 pub(super) fn forward(
     query: FlexTensor,
@@ -199,45 +144,31 @@ pub(super) fn forward(
     let shape = [query.shape()[0], problem.heads, queries, value_dim];
     let [query, key, value] = [query, key, value].map(contiguous);
     let (query, key, value) = (values(&query), values(&key), values(&value));
-    let mut out = vec![0.0_f32; shape.iter().product()];
+    let mut out = fresh::zeros(shape.iter().product());
     if out.is_empty() {
         return tensor(out, shape);
     }
-    let tiled = keys >= TILED_FROM;
-    let (block, width) = if tiled { (TILED_BLOCK, TILE) } else { (problem.block(), keys) };
-    out.par_chunks_mut(queries * value_dim)
-        .enumerate()
-        .flat_map(|(index, out)| {
-            out.par_chunks_mut(block * value_dim).enumerate().map(move |(i, out)| (index, i * block, out))
-        })
-        .for_each_init(
-            || (vec![0.0; block * width], vec![0.0; block], vec![(0.0, 0.0); block]),
-            |(scores, totals, state), (index, first, out)| {
-                let rows = out.len() / value_dim;
-                let query = &query[index * queries * head_dim..][..queries * head_dim];
-                let key = &key[index * keys * head_dim..][..keys * head_dim];
-                let value = &value[index * keys * value_dim..][..keys * value_dim];
-                if tiled {
-                    let all = [query, key, value];
-                    return in_tiles(&problem, mask.as_ref(), (index, first), all, scores, state, out);
-                }
-                let place = (index, first, rows);
-                let visible = exponentials(&problem, mask.as_ref(), place, (query, key), scores, totals);
-                let p = (&scores[..], row_major(visible));
-                let target = (&mut *out, value_dim);
-                gemm(
-                    [rows, value_dim, visible],
-                    target,
-                    Destination::Overwrite,
-                    p,
-                    (value, row_major(value_dim)),
-                    1.0,
-                );
-                for (row, total) in out.chunks_exact_mut(value_dim).zip(totals) {
-                    row.iter_mut().for_each(|o| *o *= *total);
-                }
-            },
-        );
+    if queries >= LANES_FROM && keys > 0 && head_dim > 0 {
+        let mask = mask.as_ref();
+        pulp::Arch::new().dispatch(Forward { problem: &problem, mask, query, key, value, out: &mut out });
+        return tensor(out, shape);
+    }
+    out.par_chunks_mut(queries * value_dim).enumerate().for_each_init(
+        || (vec![0.0; queries * keys], vec![0.0; queries]),
+        |(scores, totals), (index, out)| {
+            let query = &query[index * queries * head_dim..][..queries * head_dim];
+            let key = &key[index * keys * head_dim..][..keys * head_dim];
+            let value = &value[index * keys * value_dim..][..keys * value_dim];
+            let place = (index, 0, queries);
+            let visible = exponentials(&problem, mask.as_ref(), place, (query, key), scores, totals);
+            let p = (&scores[..], row_major(visible));
+            let (target, value) = ((&mut *out, value_dim), (value, row_major(value_dim)));
+            gemm([queries, value_dim, visible], target, Destination::Overwrite, p, value, 1.0);
+            for (row, total) in out.chunks_exact_mut(value_dim).zip(totals) {
+                row.iter_mut().for_each(|o| *o *= *total);
+            }
+        },
+    );
     tensor(out, shape)
 }
 
@@ -257,7 +188,7 @@ pub(super) fn backward(
     let [query, key, value, grad] = [query, key, value, grad].map(contiguous);
     let (query, key, value, grad) = (values(&query), values(&key), values(&value), values(&grad));
     let block = problem.block();
-    let [mut dq, mut dk, mut dv] = shapes.each_ref().map(|shape| vec![0.0_f32; shape.iter().product()]);
+    let [mut dq, mut dk, mut dv] = shapes.each_ref().map(|shape| fresh::zeros(shape.iter().product()));
     if !grad.is_empty() && keys > 0 && head_dim > 0 {
         dq.par_chunks_mut(queries * head_dim)
             .zip(dk.par_chunks_mut(keys * head_dim))
