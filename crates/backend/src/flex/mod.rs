@@ -16,6 +16,8 @@ mod product;
 mod resample;
 mod shuffle;
 mod unpooling;
+#[cfg(test)]
+mod widths;
 mod winograd;
 
 use burn::backend::tensor::FloatTensor;

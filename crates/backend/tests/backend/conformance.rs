@@ -145,9 +145,13 @@ fn attention(
 ) {
     let Some(device) = testing::device(backend) else { return };
     // (batch, heads, queries, keys, head and value dimension); the last one takes several blocks of queries.
-    for [b, h, n, m, d, e] in
-        [[2, 3, 5, 7, 4, 6], [1, 2, 17, 17, 8, 8], [1, 1, 3, 1, 5, 5], [1, 2, 300, 270, 8, 8]]
-    {
+    for [b, h, n, m, d, e] in [
+        [2, 3, 5, 7, 4, 6],
+        [1, 2, 17, 17, 8, 8],
+        [1, 1, 3, 1, 5, 5],
+        [1, 2, 300, 270, 8, 8],
+        [2, 1, 33, 20, 40, 12],
+    ] {
         let inputs = [
             normal([b, h, n, d], 1, &device),
             normal([b, h, m, d], 2, &device),

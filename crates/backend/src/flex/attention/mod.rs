@@ -2,6 +2,8 @@
 //! scores against all keys stay in the cache and are the only scores there are at a time, computed again in place of being kept.
 
 mod lanes;
+#[cfg(test)]
+mod tests;
 
 use burn::backend::{Flex, TensorMetadata};
 use rayon::prelude::*;

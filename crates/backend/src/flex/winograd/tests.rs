@@ -3,16 +3,7 @@
 use pulp::{Simd, WithSimd};
 
 use super::*;
-
-/// Numbers in [-0.5, 0.5) that follow no pattern a kernel could have.
-fn numbers(count: usize, seed: u64) -> Vec<f32> {
-    let mut state = seed;
-    let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 40) as f32 / (1_u64 << 24) as f32 - 0.5
-    };
-    (0..count).map(|_| next()).collect()
-}
+use crate::flex::widths::{Holds, at_every_width, numbers};
 
 fn definition(problem: &Problem, x: &[f32], kernels: Kernels, bias: &[f32]) -> Vec<f64> {
     let Problem { batch, channels, out_channels, size: [height, width], out: [oh, ow], padding } = *problem;
@@ -80,26 +71,12 @@ fn holds(simd: impl Simd) {
 }
 
 #[test]
-fn without_vectors() {
-    holds(pulp::Scalar::new());
-}
-
-#[test]
-fn with_the_widest_vectors() {
-    struct Holds;
-    impl WithSimd for Holds {
-        type Output = ();
-        fn with_simd<S: Simd>(self, simd: S) {
+fn at_every_width_of_vectors() {
+    struct Convolutions;
+    impl Holds for Convolutions {
+        fn holds<S: Simd>(&self, simd: S) {
             holds(simd);
         }
     }
-    pulp::Arch::new().dispatch(Holds);
-}
-
-#[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
-#[test]
-fn with_eight_lanes() {
-    if let Some(simd) = pulp::x86::V3::try_new() {
-        holds(simd);
-    }
+    at_every_width(&Convolutions);
 }
