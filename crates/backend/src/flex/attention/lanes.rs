@@ -12,7 +12,7 @@ use pulp::{NullaryFnOnce, Simd, WithSimd, bytemuck};
 use rayon::prelude::*;
 
 use super::{Mask, Problem};
-use crate::flex::product::{BLOCK, Product, vectors};
+use crate::flex::product::{BLOCK, Left, Product, vectors};
 use crate::flex::{fresh, math};
 
 /// Keys in a tile: their scores for 48 queries are 48 KiB.
@@ -168,7 +168,7 @@ impl<S: Simd, const W: usize> NullaryFnOnce for Width<Group<'_, S>, W> {
             let width = TILE.min(problem.keys - start);
             let score_rows = width.next_multiple_of(8);
             let mut product = Product {
-                left: &key[start * head_dim..],
+                left: Left::Blocks(&key[start * head_dim..]),
                 right: queries,
                 strides: [vectors::<S>(), each],
                 out: &mut scratch.scores[..score_rows * each],
@@ -206,7 +206,7 @@ impl<S: Simd, const W: usize> NullaryFnOnce for Width<Group<'_, S>, W> {
             }
             let padded = value_dim.next_multiple_of(BLOCK);
             let mut product = Product {
-                left: &value[start * padded..][..width * padded],
+                left: Left::Blocks(&value[start * padded..][..width * padded]),
                 right: &scratch.scores[..width * each],
                 strides: [vectors::<S>(), each],
                 out: summed,

@@ -16,7 +16,7 @@ use rayon::prelude::*;
 
 use std::sync::Mutex;
 
-use super::product::{BLOCK, Product, vectors};
+use super::product::{BLOCK, Left, Product, vectors};
 use transform::POINTS;
 
 /// Outputs of a tile along an axis, and what it sees.
@@ -318,7 +318,9 @@ impl<S: Simd> pulp::NullaryFnOnce for Block<'_, '_, S> {
             kernels.transform(simd, [first, rows], [part * chunk, channels], transformed_kernels);
             for point in 0..POINTS {
                 let mut product = Product {
-                    left: bytemuck::cast_slice(&transformed_kernels[point * per_point..][..per_point]),
+                    left: Left::Blocks(bytemuck::cast_slice(
+                        &transformed_kernels[point * per_point..][..per_point],
+                    )),
                     right: &transformed[point * blocks * channels * per_block..]
                         [..blocks * channels * per_block],
                     out: &mut scratch.sums[point * padded * blocks * per_block..]

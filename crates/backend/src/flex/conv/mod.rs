@@ -1,7 +1,9 @@
 //! Convolution as matrix products, a strip of output rows at a time: the strip's patches (im2col) stay in the cache,
 //! and nothing of the size of the whole picture's patches is ever made. Threads take samples, and where there are
 //! fewer of these than threads, blocks of output channels. Kernels of 3 x 3 go another way where that pays,
-//! [minimal filtering](super::winograd).
+//! [minimal filtering](super::winograd), and so do convolutions to [few pixels](few_pixels).
+
+mod few_pixels;
 
 use burn::backend::{Flex, TensorMetadata};
 use burn::tensor::ops::ConvOptions;
@@ -190,6 +192,10 @@ pub(super) fn forward(
             turned: false,
         };
         winograd::convolve(&minimal, x, kernels, bias, &mut out);
+        return tensor(out, shape);
+    }
+    if few_pixels::pays(&problem, batch) {
+        few_pixels::convolve(&problem, x, weight, bias, &mut out);
         return tensor(out, shape);
     }
     let (patch, n) = (problem.patch(), problem.out_pixels());
