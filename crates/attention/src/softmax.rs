@@ -14,7 +14,7 @@ use burn::nn::{
     Dropout, DropoutConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig, RmsNorm, RmsNormConfig,
 };
 use burn::tensor::{DType, Device, Tensor};
-use kiln_backend::ops::{AttentionOptions, Causality, scaled_dot_product_attention};
+use kiln_backend::ops::{AttentionOptions, Causality, rms_norm, scaled_dot_product_attention};
 use serde::{Deserialize, Serialize};
 
 use crate::Mask;
@@ -119,7 +119,7 @@ impl HeadNorm {
     #[must_use]
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         match self {
-            Self::Rms(norm) => norm.forward(x),
+            Self::Rms(norm) => rms_norm(x, norm.gamma.val(), norm.epsilon),
             Self::Layer(norm) => norm.forward(x),
         }
     }

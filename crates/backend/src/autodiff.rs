@@ -83,6 +83,13 @@ impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
         <Self as AutodiffBackend>::from_inner(B::linear_attention(query, key, value, function, floor))
     }
 
+    fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, eps: f64) -> FloatTensor<Self> {
+        if [&x, &weight].into_iter().any(is_tracked::<B, C>) {
+            return composed::rms_norm::forward::<Self>(x, weight, eps);
+        }
+        <Self as AutodiffBackend>::from_inner(B::rms_norm(x.into_primitive(), weight.into_primitive(), eps))
+    }
+
     fn convolve(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,

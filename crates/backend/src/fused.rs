@@ -87,6 +87,12 @@ pub trait FusedOps: Backend {
         composed::group_norm::backward::<Self>(x, weight, bias, grad, groups, eps, act)
     }
 
+    /// See [`ops::rms_norm`](crate::ops::rms_norm).
+    #[fusion(default)]
+    fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, eps: f64) -> FloatTensor<Self> {
+        composed::rms_norm::forward::<Self>(x, weight, eps)
+    }
+
     /// See [`ops::scaled_dot_product_attention`](crate::ops::scaled_dot_product_attention).
     #[fusion(default)]
     fn scaled_dot_product_attention(

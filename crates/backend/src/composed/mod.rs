@@ -9,5 +9,6 @@ pub mod conv_transpose;
 pub mod group_norm;
 pub mod linear_attention;
 pub mod resample;
+pub mod rms_norm;
 pub mod shuffle;
 pub mod unpooling;

@@ -14,6 +14,7 @@ mod linear_attention;
 mod math;
 mod product;
 mod resample;
+mod rms_norm;
 mod shuffle;
 mod unpooling;
 #[cfg(test)]
@@ -113,6 +114,13 @@ impl FusedOps for Flex {
         match all_f32([&query, &key, &value]) {
             true => linear_attention::forward(query, key, value, function, floor),
             false => composed::linear_attention::forward::<Self>(query, key, value, function, floor),
+        }
+    }
+
+    fn rms_norm(x: FlexTensor, weight: FlexTensor, eps: f64) -> FlexTensor {
+        match all_f32([&x, &weight]) {
+            true => rms_norm::forward(x, weight, eps),
+            false => composed::rms_norm::forward::<Self>(x, weight, eps),
         }
     }
 

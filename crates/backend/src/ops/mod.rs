@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`activation`] | SiLU, GELU (exact and tanh), quick GELU in one pass |
 //! | [`group_norm_act`] | group normalisation, then an activation |
+//! | [`rms_norm`] | normalisation by the root mean square |
 //! | [`scaled_dot_product_attention`] | softmax(Q Kᵗ scale + mask) V, with no score matrix kept |
 //! | [`linear_attention`] | φ(Q) (φ(K)ᵗ V) / (φ(Q) φ(K)ᵗ 1), with no features kept |
 //! | [`conv2d`], [`conv_transpose2d`] | two-dimensional convolution, and its adjoint |
@@ -23,6 +24,7 @@ mod conv_transpose;
 mod group_norm;
 mod interpolation;
 mod linear_attention;
+mod rms_norm;
 mod shuffle;
 mod unpooling;
 
@@ -34,6 +36,7 @@ pub use conv_transpose::*;
 pub use group_norm::*;
 pub use interpolation::*;
 pub use linear_attention::*;
+pub use rms_norm::*;
 pub use shuffle::*;
 pub use unpooling::*;
 

@@ -187,6 +187,24 @@ fn attention(
 }
 
 #[apply(every_backend)]
+fn rms_norm(backend: &str) {
+    let Some(device) = testing::device(backend) else { return };
+    for [b, n, c] in [[2, 3, 5], [1, 1, 1], [2, 700, 64], [1, 7, 20_000]] {
+        let inputs = [normal([1, b, n, c], 1, &device), normal([1, 1, 1, c], 2, &device)];
+        assert_conforms(
+            &inputs,
+            1e-5,
+            |x| ops::rms_norm(x[0].clone(), x[1].clone().reshape([c]), 1e-3),
+            |x| {
+                let weight = x[1].clone().reshape([c]).into_dispatch();
+                let x = x[0].clone().into_dispatch();
+                Tensor::from_dispatch(composed::rms_norm::forward::<Dispatch>(x, weight, 1e-3))
+            },
+        );
+    }
+}
+
+#[apply(every_backend)]
 fn linear_attention(
     backend: &str,
     #[values(

@@ -9,6 +9,7 @@ use burn::tensor::module::linear;
 use burn::tensor::{DType, Device, Tensor, f16};
 use kiln_attention::positions::{RelativeBias, RelativeBiasConfig};
 use kiln_attention::{AttentionOptions, Causality, Mask, multi_head};
+use kiln_backend::ops::rms_norm;
 use kiln_backend::watch;
 
 use super::config::{FeedForward, T5Config};
@@ -16,10 +17,7 @@ use crate::{ConfigError, HiddenAct};
 
 /// w x / sqrt(mean(x^2) + eps), computed in f32; the result is of the type of the weights.
 pub(super) fn normed(norm: &RmsNorm, x: Tensor<3>) -> Tensor<3> {
-    let weight = norm.gamma.val();
-    let x = x.cast(DType::F32);
-    let root = (x.clone().square().mean_dim(2) + norm.epsilon).sqrt();
-    (x / root).cast(weight.dtype()) * weight.unsqueeze()
+    rms_norm(x, norm.gamma.val(), norm.epsilon)
 }
 
 pub(super) fn norm(config: &T5Config, device: &Device) -> RmsNorm {
