@@ -38,6 +38,11 @@ RUNS = {
     "ddpm_linspace": ("DDPM", dict(timestep_spacing="linspace", clip_sample=False), 8, {}),
     "pndm_runge_kutta": ("PNDM", STABLE | dict(skip_prk_steps=False), 10, {}),
     "pndm_v": ("PNDM", STABLE | V | dict(skip_prk_steps=True, steps_offset=1), 7, {}),
+    "ddim_inverse": ("DDIMInverse", STABLE | dict(clip_sample=False, set_alpha_to_one=False, steps_offset=1), 6, {}),
+    "ddim_inverse_to_data": ("DDIMInverse", V | dict(timestep_spacing="trailing"), 5, {}),
+    "ipndm": ("IPNDM", dict(), 8, {}),
+    "consistency_models": ("CMStochasticIterative", dict(), 4, {}),
+    "consistency_models_unclipped": ("CMStochasticIterative", dict(num_train_timesteps=18, sigma_max=20.0, rho=5.0, clip_denoised=False), 3, {}),
     "pndm_trailing": ("PNDM", STABLE | dict(skip_prk_steps=True, timestep_spacing="trailing", set_alpha_to_one=True), 5, {}),
     "euler_karras": ("EulerDiscrete", STABLE | dict(use_karras_sigmas=True), 6, {}),
     "euler_exponential": ("EulerDiscrete", STABLE | dict(use_exponential_sigmas=True), 6, {}),
@@ -136,7 +141,7 @@ def run(kind, config, steps, arguments):
     scheduler.set_timesteps(steps, **setup)
     channels = 4 if config.get("variance_type") == "learned_range" else 2
     sample = randn(1, 2, 4, 4)
-    if kind.startswith(("Euler", "Heun", "KDPM2", "LMS", "EDM")):
+    if kind.startswith(("Euler", "Heun", "KDPM2", "LMS", "EDM", "CM")):
         sample = sample * scheduler.init_noise_sigma
     start = sample
     takes = {"eta": arguments["eta"]} if "eta" in arguments else {}

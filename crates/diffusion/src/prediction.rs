@@ -11,6 +11,10 @@
 //! | score | `-eps / sigma` | Song, Ermon 2019 |
 //! | velocity | `alpha' x_0 + sigma' eps` | Lipman et al. 2023; for rectified flow `eps - x_0` |
 //! | EDM | `(sigma x_0 / s - alpha s eps) / m`, `m² = sigma² + alpha² s²` | Karras et al. 2022, table 1, s = sigma_data |
+//! | consistency | `(x_0 - c_skip x / alpha) / c_out`, see below | Song et al. 2023, appendix C |
+//!
+//! A consistency model's output is EDM's, but that the network is the identity at the least noise ratio f, and not at 0: with r = sigma / alpha,
+//! `x_0 = c_skip x / alpha + c_out o`, `c_skip = s² / ((r - f)² + s²)`, `c_out = s (r - f) / sqrt(r² + s²)`.
 
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
@@ -51,6 +55,13 @@ pub enum Prediction {
         /// The standard deviation of the data.
         sigma_data: f64,
     },
+    /// A consistency model's, EDM's preconditioned output with the identity at `sigma_floor`. Its network's input is scaled as EDM's.
+    Consistency {
+        /// The standard deviation of the data.
+        sigma_data: f64,
+        /// The least noise ratio that the network was trained with.
+        sigma_floor: f64,
+    },
 }
 
 /// Data, noise and output as combinations of two others, at one time.
@@ -78,6 +89,7 @@ impl Prediction {
             Self::Score => "score",
             Self::Velocity => "velocity",
             Self::Edm { .. } => "edm",
+            Self::Consistency { .. } => "consistency",
         }
     }
 
@@ -127,6 +139,19 @@ impl Prediction {
                     output: [sigma / (sigma_data * m), -share / m],
                 }
             }
+            Self::Consistency { sigma_data, sigma_floor } => {
+                let ratio = sigma / alpha_divisor;
+                let beyond = ratio - sigma_floor;
+                let square = beyond * beyond + sigma_data * sigma_data;
+                let kept = sigma_data * sigma_data / square;
+                let of_output = sigma_data * beyond / ratio.hypot(sigma_data);
+                let divisor = if of_output.abs() < FLOOR { FLOOR } else { of_output };
+                Coefficients {
+                    data: [kept / alpha_divisor, of_output],
+                    noise: [(1.0 - kept) / sigma_divisor, -alpha * of_output / sigma_divisor],
+                    output: [beyond * beyond / square / divisor, -kept * ratio / divisor],
+                }
+            }
         }
     }
 
@@ -134,7 +159,9 @@ impl Prediction {
     #[must_use]
     pub fn input_scale(self, law: &Law) -> f64 {
         match self {
-            Self::Edm { sigma_data } => 1.0 / law.sigma.hypot(law.alpha * sigma_data),
+            Self::Edm { sigma_data } | Self::Consistency { sigma_data, .. } => {
+                1.0 / law.sigma.hypot(law.alpha * sigma_data)
+            }
             Self::Noise | Self::Sample | Self::V | Self::Score | Self::Velocity => 1.0,
         }
     }
@@ -194,7 +221,7 @@ impl Prediction {
             Self::Noise | Self::Score if process.alpha(process.t_max()) <= FLOOR => {
                 Err(DiffusionError::Pole { prediction: self.name(), t: process.t_max() })
             }
-            Self::Edm { sigma_data } => {
+            Self::Edm { sigma_data } | Self::Consistency { sigma_data, .. } => {
                 crate::error::require("sigma_data", "above 0", sigma_data, sigma_data > 0.0).map(drop)
             }
             Self::Noise | Self::Score | Self::Sample | Self::V | Self::Velocity => Ok(()),

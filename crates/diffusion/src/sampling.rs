@@ -90,17 +90,20 @@ impl Sampler {
     }
 
     /// A sampler whose steps go from the first to the second of each pair, whether or not the next step sets out from there: as some published
-    /// grids do. Whether the times are those of the process shows when a run starts.
+    /// grids do. Steps that all go up take data to its noise, which a deterministic solver inverts: DDIM inversion. Whether the times are
+    /// those of the process shows when a run starts.
     ///
     /// # Errors
-    /// If the solver's options are out of range, there is no step, or a time is not finite or a step goes up.
+    /// If the solver's options are out of range, there is no step, a time is not finite, or some steps go up and some down.
     pub fn with_jumps(solver: SolverConfig, steps: Vec<[f64; 2]>) -> Result<Self, DiffusionError> {
         solver.check()?;
-        let problem = match steps.iter().find(|[t, s]| !(t.is_finite() && s.is_finite() && s <= t)) {
-            Some([t, s]) => format!("{t} to {s} is no step down"),
-            None if steps.is_empty() => "there is no step".to_owned(),
-            None => return Ok(Self { solver, steps, finish: Finish::default() }),
-        };
+        let goes_up = steps.iter().all(|[t, s]| t < s);
+        let problem =
+            match steps.iter().find(|[t, s]| !(t.is_finite() && s.is_finite() && (goes_up || s <= t))) {
+                Some([t, s]) => format!("{t} to {s} is no step down"),
+                None if steps.is_empty() => "there is no step".to_owned(),
+                None => return Ok(Self { solver, steps, finish: Finish::default() }),
+            };
         Err(DiffusionError::Grid { problem })
     }
 

@@ -3,11 +3,13 @@
 use burn::tensor::Tensor;
 
 use super::common::Result;
+use super::consistency::consistency_models;
 use super::fields::{Fields, parse};
 use super::flow::{flow_euler, flow_heun};
 use super::integrators::{deis, dpm_multistep, dpm_singlestep, edm_dpm, edm_euler, unipc};
+use super::ipndm::ipndm;
 use super::on_levels::{euler, euler_ancestral, heun, kdpm2, kdpm2_ancestral, lms};
-use super::on_rungs::{ddim, ddpm, lcm, pndm, tcd};
+use super::on_rungs::{ddim, ddim_inverse, ddpm, lcm, pndm, tcd};
 use super::score_sde::{variance_exploding, variance_preserving};
 use super::{Limit, NoiseAfter, Request, Schedule};
 use crate::blend::scale;
@@ -17,7 +19,9 @@ use crate::{Denoiser, DiffusionError, Estimate, Finish, Prediction};
 pub const SCHEDULERS: &[(&str, Reader)] = &[
     ("DDPMScheduler", Reader(ddpm)),
     ("DDIMScheduler", Reader(ddim)),
+    ("DDIMInverseScheduler", Reader(ddim_inverse)),
     ("PNDMScheduler", Reader(pndm)),
+    ("IPNDMScheduler", Reader(ipndm)),
     ("LCMScheduler", Reader(lcm)),
     ("TCDScheduler", Reader(tcd)),
     ("EulerDiscreteScheduler", Reader(euler)),
@@ -34,6 +38,7 @@ pub const SCHEDULERS: &[(&str, Reader)] = &[
     ("EDMDPMSolverMultistepScheduler", Reader(edm_dpm)),
     ("FlowMatchEulerDiscreteScheduler", Reader(flow_euler)),
     ("FlowMatchHeunDiscreteScheduler", Reader(flow_heun)),
+    ("CMStochasticIterativeScheduler", Reader(consistency_models)),
     ("ScoreSdeVeScheduler", Reader(variance_exploding)),
     ("ScoreSdeVpScheduler", Reader(variance_preserving)),
 ];

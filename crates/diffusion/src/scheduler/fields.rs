@@ -142,6 +142,8 @@ pub(super) struct Fields {
     pub(super) set_alpha_to_one: Option<bool>,
     pub(super) skip_prk_steps: Option<bool>,
     pub(super) clip_sample: Option<bool>,
+    pub(super) clip_denoised: Option<bool>,
+    pub(super) s_noise: Option<f64>,
     pub(super) clip_sample_range: Option<f64>,
     pub(super) thresholding: Option<bool>,
     pub(super) dynamic_thresholding_ratio: Option<f64>,

@@ -8,9 +8,6 @@ use crate::{Clock, Consistency, Prediction, RectifiedFlow, Sampler, SolverConfig
 
 /// The levels of flow matching: even, shifted, stretched, or spaced anew.
 pub(super) fn flow_levels(fields: &Fields, request: &Request, count: usize) -> Result<Vec<f64>> {
-    if fields.invert_sigmas == Some(true) {
-        return Err(config("invert_sigmas", "is true, which is not supported"));
-    }
     let shift = fields.shift.unwrap_or(1.0);
     crate::error::require("shift", "above 0", shift, shift > 0.0)?;
     let dynamic = fields.use_dynamic_shifting.unwrap_or(false);
@@ -68,8 +65,13 @@ pub(super) fn flow(fields: &Fields, request: &Request, solver: SolverConfig) -> 
     let count = fields.num_train_timesteps.unwrap_or(1000);
     crate::error::require("num_train_timesteps", "at least 1", count as f64, count >= 1)?;
     let mut sigmas = flow_levels(fields, request, count)?;
+    // From the data to the noise.
+    let inverted = fields.invert_sigmas == Some(true);
+    if inverted {
+        sigmas.iter_mut().for_each(|sigma| *sigma = 1.0 - *sigma);
+    }
     let told = sigmas.iter().map(|sigma| sigma * count as f64).collect();
-    sigmas.push(0.0);
+    sigmas.push(if inverted { 1.0 } else { 0.0 });
     on_flow(fields, &sigmas, told, solver, count)
 }
 

@@ -7,7 +7,7 @@ use super::fields::{
 use super::flow::on_flow;
 use super::levels::{self, Rounding};
 use super::on_levels::on_levels;
-use super::on_rungs::rungs_of;
+use super::on_rungs::rungs_below;
 use super::{NoiseAfter, Request, Scaling, Schedule};
 use crate::{
     Clock, DpmSolver, Edm, FinalOrder, Integrand, LinearMultistep, Nodes, Prediction, Process, SecondOrder,
@@ -43,25 +43,26 @@ pub(super) fn integrator(
     if fields.use_flow_sigmas == Some(true) {
         return flow_integrator(fields, request, solver);
     }
-    if fields.lambda_min_clipped.is_some() {
-        return Err(config("lambda_min_clipped", "is a number; only -Infinity is supported"));
-    }
-    if fields.use_lu_lambdas == Some(true) {
-        return Err(config("use_lu_lambdas", "is true, which is not supported"));
-    }
     let ladder = ladder(fields, &PLAIN, Terminal::Almost)?;
     let count = ladder.rungs().unwrap_or(1);
     let table = levels::of_ladder(&ladder);
     let logs: Vec<f64> = table.iter().map(|&level| f64::from((level as f32).ln())).collect();
     let mut spaced = fields.clone();
     spaced.timestep_spacing = spacing.or(fields.timestep_spacing);
-    let mut told = rungs_of(&spaced, Spacing::Linspace, steps, count, Rounding::OneMore)?;
+    // Rungs whose ln(alpha / sigma) is below the least one asked for are left out: the noisiest.
+    let clipped = |least: f64| logs.iter().filter(|log| -**log < least).count();
+    let end = count - fields.lambda_min_clipped.map_or(0, clipped);
+    if end < 2 {
+        return Err(config("lambda_min_clipped", "leaves no rungs"));
+    }
+    let mut told = rungs_below(&spaced, Spacing::Linspace, steps, [count, end], Rounding::OneMore)?;
     let mut sigmas: Vec<f64> = told.iter().map(|&rung| levels::at_rung(&table, rung)).collect();
     if let Some(respaced) = levels::respaced(fields, table[0], table[count - 1], steps)? {
         sigmas = respaced;
         told = sigmas.iter().map(|&sigma| levels::rung_in(&logs, sigma)).collect();
         let cosine = fields.beta_schedule == Some(BetaName::Cosine);
-        if fields.use_karras_sigmas == Some(true) && !(told_rungs == ToldRungs::WholeButForCosine && cosine) {
+        let whole = fields.use_karras_sigmas == Some(true) || fields.use_lu_lambdas == Some(true);
+        if whole && !(told_rungs == ToldRungs::WholeButForCosine && cosine) {
             told.iter_mut().for_each(|rung| *rung = rung.round_ties_even());
         }
         // They are kept as whole numbers, cut off.
@@ -82,9 +83,6 @@ pub(super) fn flow_integrator(fields: &Fields, request: &Request, solver: Solver
     let count = fields.num_train_timesteps.unwrap_or(1000);
     let (shift, steps) = (fields.flow_shift.unwrap_or(1.0), request.steps as f64);
     crate::error::require("flow_shift", "above 0", shift, shift > 0.0)?;
-    if matches!(solver, SolverConfig::LinearMultistep(_)) {
-        return Err(config("use_flow_sigmas", "is true, which is not supported for DEIS"));
-    }
     let least = 1.0 / count as f64;
     let even = |i: usize| match solver {
         SolverConfig::UniPc(_) => 1.0 + (least - 1.0) * i as f64 / steps,
@@ -96,6 +94,8 @@ pub(super) fn flow_integrator(fields: &Fields, request: &Request, solver: Solver
         .collect();
     let told = sigmas.iter().map(|sigma| (sigma * count as f64).floor()).collect();
     sigmas.push(match fields.final_sigmas_type.unwrap_or_default() {
+        // DEIS needs the logarithm of where it goes: it stays where it is.
+        _ if matches!(solver, SolverConfig::LinearMultistep(_)) => sigmas[sigmas.len() - 1],
         FinalSigma::Zero => 0.0,
         FinalSigma::SigmaMin => {
             return Err(config("final_sigmas_type", "is sigma_min, which a flow has not"));
@@ -224,5 +224,7 @@ pub(super) fn edm_euler(fields: &Fields, request: &Request) -> Result<Schedule> 
 
 pub(super) fn edm_dpm(fields: &Fields, request: &Request) -> Result<Schedule> {
     let rule = dpm_rule(fields, final_order(fields, request.steps))?;
-    edm(fields, request, SolverConfig::DpmSolver(rule))
+    let mut schedule = edm(fields, request, SolverConfig::DpmSolver(rule))?;
+    schedule.limit = limit(fields, &PLAIN, NoiseAfter::Remade)?;
+    Ok(schedule)
 }

@@ -5,10 +5,11 @@ use statrs::distribution::{Beta, ContinuousCDF};
 use super::fields::{Fields, Spacing};
 use crate::{DiffusionError, Process};
 
-/// The rungs of a run of `steps`, from the noisiest down, as the network counts them; whole but for `Fractional`.
+/// The rungs of a run of `steps`, from the noisiest down, as the network counts them; whole but for `Fractional`. Those from `end` on are not
+/// used, of a ladder of `count`.
 pub(super) fn rungs(
     spacing: Spacing,
-    count: usize,
+    [count, end]: [usize; 2],
     steps: usize,
     offset: usize,
     rounding: Rounding,
@@ -19,7 +20,7 @@ pub(super) fn rungs(
                 Rounding::OneMore => steps + 1,
                 Rounding::Whole | Rounding::Fractional => steps,
             };
-            let last = (count - 1) as f64;
+            let last = (end - 1) as f64;
             let line = |i: usize| if points > 1 { last * i as f64 / (points - 1) as f64 } else { 0.0 };
             let first = points - steps;
             let spaced = (first..points).rev().map(line);
@@ -33,12 +34,13 @@ pub(super) fn rungs(
                 Rounding::OneMore => steps + 1,
                 Rounding::Whole | Rounding::Fractional => steps,
             };
-            let stride = count / points;
+            let stride = end / points;
             (points - steps..points).rev().map(|i| (i * stride + offset) as f64).collect()
         }
         Spacing::Trailing => {
             let stride = count as f64 / steps as f64;
-            (0..steps).map(|i| (count as f64 - i as f64 * stride).round_ties_even() - 1.0).collect()
+            let down = (0..steps).map(|i| end as f64 - i as f64 * stride);
+            down.take_while(|place| *place > 0.0).map(|place| place.round_ties_even() - 1.0).collect()
         }
     }
 }
@@ -124,6 +126,10 @@ pub(super) fn respaced(
             "use_karras_sigmas",
             "only one of the spacings of sigmas can be asked for",
         ));
+    }
+    if fields.use_lu_lambdas == Some(true) && !karras_asked {
+        // Lu et al. 2022, "DPM-Solver": even in lambda, which is minus the logarithm.
+        return Ok(Some(exponential(min, max, steps)));
     }
     let (min, max) = (fields.sigma_min.unwrap_or(min), fields.sigma_max.unwrap_or(max));
     Ok(if karras_asked {

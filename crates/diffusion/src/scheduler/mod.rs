@@ -5,7 +5,9 @@
 //! | class | solver | grid |
 //! |---|---|---|
 //! | `DDPMScheduler`, `DDIMScheduler` | [`Ancestral`](crate::Ancestral), eta 1 or 0 | rungs of the ladder |
+//! | `DDIMInverseScheduler` | the same, eta 0 | rungs, upwards |
 //! | `PNDMScheduler` | [`Pndm`](crate::Pndm) | rungs |
+//! | `IPNDMScheduler` | the same | even in t |
 //! | `EulerDiscreteScheduler`, `EDMEulerScheduler`, `FlowMatchEulerDiscreteScheduler` | [`Euler`](crate::Euler) | noise levels |
 //! | `EulerAncestralDiscreteScheduler` | [`Ancestral`](crate::Ancestral), eta 1: the same rule | noise levels |
 //! | `HeunDiscreteScheduler`, `FlowMatchHeunDiscreteScheduler` | [`Heun`](crate::Heun) | noise levels |
@@ -15,6 +17,7 @@
 //! | `DPMSolverSinglestepScheduler` | [`SingleStep`](crate::SingleStep) | noise levels |
 //! | `UniPCMultistepScheduler` | [`UniPc`](crate::UniPc) | noise levels |
 //! | `LCMScheduler`, `TCDScheduler` | [`Consistency`](crate::Consistency), [`Trajectory`](crate::Trajectory) | rungs |
+//! | `CMStochasticIterativeScheduler` | [`Consistency`](crate::Consistency) | noise levels |
 //! | `ScoreSdeVeScheduler`, `ScoreSdeVpScheduler` | [`PredictorCorrector`](crate::PredictorCorrector) | even in t |
 //!
 //! Half of these classes keep samples as `x / alpha` (k-diffusion's variables), half as x: [`Schedule::scaling`] says which, for whoever has to
@@ -22,9 +25,11 @@
 
 mod build;
 mod common;
+mod consistency;
 mod fields;
 mod flow;
 mod integrators;
+mod ipndm;
 mod levels;
 mod named;
 mod on_levels;
@@ -131,7 +136,7 @@ impl Schedule {
     pub fn starting_std(&self) -> f64 {
         let law = self.process.law(self.sampler.steps()[0][0]);
         match (self.scaling, self.prediction) {
-            (Scaling::Sample, Prediction::Score) => law.sigma,
+            (Scaling::Sample, Prediction::Score | Prediction::Consistency { .. }) => law.sigma,
             (Scaling::NoiseRatio, _) if self.spacing != Some(fields::Spacing::Leading) => law.sigma,
             (Scaling::NoiseRatio, _) | (Scaling::Sample, Prediction::Edm { .. }) => {
                 law.alpha.hypot(law.sigma)
@@ -162,15 +167,17 @@ impl Schedule {
         }
     }
 
-    /// The time at which the network is told `timestep`: on the grid, or any rung of a ladder.
+    /// The time whose level diffusers means by `timestep`: that at which the network is told it on the grid, or any place on a ladder.
     #[must_use]
     pub fn time_told(&self, timestep: f64) -> Option<f64> {
         let near = |told: f64| (told - timestep).abs() <= 1e-4 * timestep.abs().max(1e-3);
-        if let Some((time, _)) = self.told.iter().find(|(_, told)| near(*told)) {
+        let goes_down = self.sampler.steps().iter().any(|[t, s]| s <= t);
+        // Upwards, a step is told the rung that it goes to.
+        if let Some((time, _)) = self.told.iter().find(|(_, told)| goes_down && near(*told)) {
             return Some(*time);
         }
         let rungs = self.process.rungs()? as f64;
-        (timestep.fract() == 0.0 && (0.0..rungs).contains(&timestep)).then_some((timestep + 1.0) / rungs)
+        (0.0..rungs).contains(&timestep).then_some((timestep + 1.0) / rungs)
     }
 
     /// A closure around a network, `(input [batch, ...], time) → output [batch, ...]`, as the denoiser that this schedule means: the time is told and the

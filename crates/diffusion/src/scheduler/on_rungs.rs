@@ -3,7 +3,7 @@
 use super::common::{DDPM, Defaults, LATENT, PLAIN, Result, Terminal, ladder, limit, prediction};
 use super::fields::{Fields, PredictionName, Spacing, VarianceName, config};
 use super::levels::{self, Rounding};
-use super::{NoiseAfter, Request, Scaling, Schedule, Told};
+use super::{Limit, NoiseAfter, Request, Scaling, Schedule, Told};
 use crate::{
     Averaged, Beginning, Boundary, Consistency, DdpmLadder, DiffusionError, Pndm, Process, Sampler,
     SolverConfig, Trajectory, Variance,
@@ -38,12 +38,23 @@ pub(super) fn rungs_of(
     count: usize,
     rounding: Rounding,
 ) -> Result<Vec<f64>> {
-    let most = if rounding == Rounding::OneMore && spacing == Spacing::Leading { count - 1 } else { count };
+    rungs_below(fields, spacing, steps, [count, count], rounding)
+}
+
+/// The rungs of a run on a ladder of so many, those from the second number on left out.
+pub(super) fn rungs_below(
+    fields: &Fields,
+    spacing: Spacing,
+    steps: usize,
+    [count, end]: [usize; 2],
+    rounding: Rounding,
+) -> Result<Vec<f64>> {
+    let most = if rounding == Rounding::OneMore && spacing == Spacing::Leading { end - 1 } else { end };
     if steps > most {
-        return Err(DiffusionError::Grid { problem: format!("{steps} steps on a ladder of {count} rungs") });
+        return Err(DiffusionError::Grid { problem: format!("{steps} steps on a ladder of {end} rungs") });
     }
     let spacing = fields.timestep_spacing.unwrap_or(spacing);
-    Ok(levels::rungs(spacing, count, steps, fields.steps_offset.unwrap_or(0), rounding))
+    Ok(levels::rungs(spacing, [count, end], steps, fields.steps_offset.unwrap_or(0), rounding))
 }
 
 pub(super) fn ddpm(fields: &Fields, request: &Request) -> Result<Schedule> {
@@ -101,6 +112,36 @@ pub(super) fn ddim(fields: &Fields, request: &Request) -> Result<Schedule> {
     by_stride(fields, &DDPM, request, solver, fields.set_alpha_to_one.unwrap_or(true))
 }
 
+/// DDIM from rung to rung upwards: the network is told the rung that a step goes to, as diffusers does.
+pub(super) fn ddim_inverse(fields: &Fields, request: &Request) -> Result<Schedule> {
+    if fields.timestep_spacing == Some(Spacing::Linspace) {
+        return Err(config("timestep_spacing", "is linspace; expected leading or trailing"));
+    }
+    let ladder = ladder(fields, &DDPM, Terminal::Noise)?;
+    let count = ladder.rungs().unwrap_or(1);
+    let mut rungs = rungs_of(fields, Spacing::Leading, request.steps, count, Rounding::Whole)?;
+    rungs.reverse();
+    let stride = (count / request.steps) as f64;
+    let time = |rung: f64| (rung + 1.0) / count as f64;
+    // Beyond the first rung lies the data, or the first rung once more.
+    let to_the_data = fields.set_alpha_to_one.unwrap_or(true);
+    let beyond = if to_the_data { 0.0 } else { ladder.time(0) };
+    let from = |rung: f64| if rung >= stride { time(rung - stride) } else { beyond };
+    let jumps: Vec<_> = rungs.iter().map(|&rung| [from(rung), time(rung)]).collect();
+    let told = jumps.iter().zip(&rungs).map(|([from, _], rung)| (*from, *rung)).collect();
+    let solver = SolverConfig::Ancestral { eta: 0.0, variance: Variance::Posterior };
+    Ok(Schedule {
+        process: Box::new(ladder),
+        prediction: prediction(fields)?,
+        sampler: Sampler::with_jumps(solver, jumps)?,
+        scaling: Scaling::Sample,
+        limit: limit(fields, &DDPM, NoiseAfter::Kept)?,
+        told,
+        between: Told::Rung,
+        spacing: None,
+    })
+}
+
 pub(super) fn pndm(fields: &Fields, request: &Request) -> Result<Schedule> {
     let beginning =
         if fields.skip_prk_steps.unwrap_or(false) { Beginning::Improved } else { Beginning::RungeKutta };
@@ -109,6 +150,20 @@ pub(super) fn pndm(fields: &Fields, request: &Request) -> Result<Schedule> {
         _ => Averaged::Noise,
     };
     let solver = SolverConfig::Pndm(Pndm { beginning, averaged });
+    let count = fields.num_train_timesteps.unwrap_or(1000);
+    let spacing = fields.timestep_spacing.unwrap_or(Spacing::Leading);
+    // diffusers steps by the stride and asks at the next rung, which are not the same then.
+    if spacing != Spacing::Leading && !count.is_multiple_of(request.steps) {
+        let problem =
+            format!("is {spacing:?}, and {} steps do not divide {count} rungs evenly", request.steps);
+        return Err(config("timestep_spacing", problem));
+    }
+    if spacing == Spacing::Linspace && request.steps > 1 {
+        return Err(config(
+            "timestep_spacing",
+            "is linspace, whose rungs are not the stride apart that PNDM steps by",
+        ));
+    }
     by_stride(fields, &PLAIN, request, solver, fields.set_alpha_to_one.unwrap_or(false))
 }
 
@@ -161,5 +216,7 @@ pub(super) fn lcm(fields: &Fields, request: &Request) -> Result<Schedule> {
 
 pub(super) fn tcd(fields: &Fields, request: &Request) -> Result<Schedule> {
     let gamma = request.eta.unwrap_or(0.3);
-    distilled(fields, request, SolverConfig::Trajectory(Trajectory { gamma }), |ladder| ladder.time(0))
+    let solver = SolverConfig::Trajectory(Trajectory { gamma });
+    // diffusers' class has the fields of clipping, and does not clip.
+    Ok(Schedule { limit: Limit::None, ..distilled(fields, request, solver, |ladder| ladder.time(0))? })
 }

@@ -50,7 +50,8 @@ impl<const D: usize> Solver<D> for Ancestral {
         let (estimate, spread) = context.denoiser.denoise_with_spread(x, t);
         let (from, to) = (context.process.law(t), context.process.law(s));
         let transition = (from.sigma.powi(2) - (from.alpha / to.alpha * to.sigma).powi(2)).max(0.0);
-        let posterior = (to.sigma / from.sigma).powi(2) * transition;
+        // Upwards, as in inversion, there is nothing to draw, and below may be no noise at all.
+        let posterior = if transition > 0.0 { (to.sigma / from.sigma).powi(2) * transition } else { 0.0 };
         let fresh = self.eta * posterior.sqrt();
         let kept = (to.sigma.powi(2) - fresh.powi(2)).max(0.0).sqrt();
         let mut sample = blend([to.alpha, kept], estimate.data.clone(), estimate.noise.clone());

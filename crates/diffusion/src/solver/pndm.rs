@@ -6,9 +6,10 @@
 //! e = (23 e_0 - 16 e_1 + 5 e_2) / 12,  e = (3 e_0 - e_1) / 2                                        with three and two
 //! ```
 //!
-//! There are two ways to begin. `RungeKutta`: three steps of the pseudo Runge-Kutta rule, four evaluations each:
+//! There are three ways to begin. `RungeKutta`: three steps of the pseudo Runge-Kutta rule, four evaluations each:
 //! `e = (e_1 + 2 e_2 + 2 e_3 + e_4) / 6`, with e_2 and e_3 half-way. `Improved`: one step of the pseudo improved Euler rule,
-//! `e = (e_1 + e_2) / 2`, two evaluations; this is what Stable Diffusion 1 was published with.
+//! `e = (e_1 + e_2) / 2`, two evaluations; this is what Stable Diffusion 1 was published with. And `Lowered`: none, with fewer estimates at
+//! first (diffusers' IPNDM).
 //!
 //! Source: Liu, Ren, Lin, Zhao, "Pseudo numerical methods for diffusion models on manifolds", 2022, equations 11 to 13.
 
@@ -16,7 +17,7 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::{Advance, History, Solver, StepContext};
-use crate::blend::sum;
+use crate::blend::{scale, sum};
 use crate::{Estimate, Law, Prediction};
 
 /// How the first estimates are had.
@@ -28,6 +29,8 @@ pub enum Beginning {
     RungeKutta,
     /// One step of two evaluations.
     Improved,
+    /// One evaluation from the start: the first steps join the estimates that there are.
+    Lowered,
 }
 
 /// What is averaged over steps. Both are exact for an exact network; for a real one they differ.
@@ -92,6 +95,11 @@ impl<const D: usize> Solver<D> for Pndm {
         let (from, to) = (context.process.law(t), context.process.law(s));
         let estimate = context.denoiser.denoise(x.clone(), t);
         if from.alpha == 0.0 {
+            if self.beginning == Beginning::Lowered {
+                // As diffusers: the sample is taken for noise alone, and is the first estimate of it.
+                state.push(t, estimate.noise.clone(), 3);
+                return Advance { sample: scale(to.sigma, estimate.noise.clone()), estimate };
+            }
             return Advance { sample: estimate.at(&to), estimate };
         }
         let again = |x: Tensor<D>, time: f64| {
@@ -117,7 +125,7 @@ impl<const D: usize> Solver<D> for Pndm {
                 let second = again(transfer(first.clone(), &to), s);
                 sum([(0.5, first.clone()), (0.5, second)])
             }
-            Beginning::RungeKutta | Beginning::Improved => {
+            Beginning::RungeKutta | Beginning::Improved | Beginning::Lowered => {
                 let past = state.newest(3).into_iter().map(|(_, output)| output);
                 let outputs: Vec<_> = std::iter::once(first.clone()).chain(past).collect();
                 sum(std::iter::zip(ADAMS_BASHFORTH[outputs.len() - 1].iter().copied(), outputs))
