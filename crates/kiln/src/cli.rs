@@ -89,6 +89,9 @@ pub struct Generate {
     /// How steps are taken; without it, as the model says
     #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(SOLVERS.iter().map(|s| s.name)))]
     pub solver: Option<String>,
+    /// How far off a step of --solver dopri5 may be, as a share of the value and at least so much; 1e-5, if not given
+    #[arg(long, value_name = "ERROR", value_parser = above_zero, requires = "solver")]
+    pub tolerance: Option<f64>,
     /// The scale of classifier-free guidance, 1 for none; without it, as the model says
     #[arg(long, value_name = "SCALE", value_parser = finite)]
     pub guidance: Option<f64>,
@@ -424,6 +427,10 @@ pub fn finite(text: &str) -> Result<f64, String> {
         Ok(number) if number.is_finite() => Ok(number),
         _ => Err("must be a finite number".to_owned()),
     }
+}
+
+fn above_zero(text: &str) -> Result<f64, String> {
+    finite(text).and_then(|number| if number > 0.0 { Ok(number) } else { Err("must be above 0".to_owned()) })
 }
 
 fn tolerance(text: &str) -> Result<f64, String> {

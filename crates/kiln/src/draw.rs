@@ -1,9 +1,13 @@
 //! Drawing pictures with a model.
 
+use std::rc::Rc;
+
 use burn::tensor::{Int, Tensor, TensorData};
 use kiln_backend::noise::NoiseKey;
 use kiln_denoisers::unet2d::ClassCondition;
-use kiln_diffusion::{Clipped, Contrast, Denoiser, Guided, Network, Sampler, SolverConfig, grid};
+use kiln_diffusion::{
+    Clipped, Contrast, Denoiser, Estimate, Guided, Network, Sampler, SolverConfig, grid,
+};
 use kiln_picture::{Channels, Picture};
 
 use crate::{Controlled, ModelError, PictureControl, PictureModel, PictureNetwork};
@@ -197,14 +201,21 @@ impl PictureModel {
                 (network, _) => network.predict(x, times, labels.clone()),
             })?;
         Ok(match guided {
-            true => Box::new(Clipped::new(
-                process,
-                Guided::new(guidance, move |x: Tensor<4>, t| {
-                    let both = network.denoise(Tensor::cat(vec![x.clone(), x], 0), t);
+            true => {
+                let contrast = |both: Estimate<4>| {
                     let [conditional, unconditional] = both.halves();
-                    Contrast { conditional, unconditional }
-                }),
-            )),
+                    Contrast { conditional, unconditional, spread: None }
+                };
+                let network = Rc::new(network);
+                let each = Rc::clone(&network);
+                let twice = |x: Tensor<4>| Tensor::cat(vec![x.clone(), x], 0);
+                let guided =
+                    Guided::new(guidance, move |x: Tensor<4>, t| contrast(network.denoise(twice(x), t)));
+                let guided = guided.with_each(move |x, times: &[f64]| {
+                    contrast(each.denoise_each(twice(x), &[times, times].concat()))
+                });
+                Box::new(Clipped::new(process, guided))
+            }
             false => Box::new(Clipped::new(process, network)),
         })
     }

@@ -46,7 +46,7 @@ fn draw(unet: &UNet2D, solver: SolverConfig, first: usize, count: usize, device:
             .expect("velocity goes with rectified flow");
     let denoiser = Guided::new(2.0, |x: Tensor<4>, t| {
         let [conditional, unconditional] = network.denoise(Tensor::cat(vec![x.clone(), x], 0), t).halves();
-        Contrast { conditional, unconditional }
+        Contrast { conditional, unconditional, spread: None }
     });
     let times = grid::uniform(&process, 6).expect("six steps make a grid");
     let sampler = Sampler::new(solver, times).expect("the solver takes the grid");

@@ -26,6 +26,8 @@ pub struct Contrast<const D: usize> {
     pub conditional: Estimate<D>,
     /// Without it, or with the negative one: what to go away from.
     pub unconditional: Estimate<D>,
+    /// How wide the posterior is with the condition, if the network says so: guidance leaves it as it is.
+    pub spread: Option<Tensor<D>>,
 }
 
 impl<const D: usize> Contrast<D> {
@@ -54,7 +56,7 @@ type ContrastEach<'a, const D: usize> = dyn Fn(Tensor<D>, &[f64]) -> Contrast<D>
 /// let guided = Guided::new(3.0, |x: Tensor<2>, t| {
 ///     let both = network(Tensor::cat(vec![x.clone(), x], 0), t);
 ///     let [conditional, unconditional] = both.halves();
-///     Contrast { conditional, unconditional }
+///     Contrast { conditional, unconditional, spread: None }
 /// });
 /// guided.denoise(Tensor::zeros([4, 2], &Device::flex()), 0.5);
 /// ```
@@ -146,20 +148,31 @@ impl<'a, const D: usize, F: Fn(Tensor<D>, f64) -> Contrast<D>> Guided<'a, D, F> 
 
 impl<const D: usize, F: Fn(Tensor<D>, f64) -> Contrast<D>> Denoiser<D> for Guided<'_, D, F> {
     fn denoise(&self, x: Tensor<D>, t: f64) -> Estimate<D> {
+        self.denoise_with_spread(x, t).0
+    }
+
+    fn denoise_with_spread(&self, x: Tensor<D>, t: f64) -> (Estimate<D>, Option<Tensor<D>>) {
         let Some((process, prediction)) = self.frame else {
-            return (self.contrast)(x, t).guide(self.guidance.scale);
+            let mut contrast = (self.contrast)(x, t);
+            let spread = contrast.spread.take();
+            return (contrast.guide(self.guidance.scale), spread);
         };
         if self.guidance.interval.is_some_and(|interval| !interval.holds(process, t)) {
             return match &self.alone {
-                Some(alone) => alone.denoise(x, t),
-                None => (self.contrast)(x, t).conditional,
+                Some(alone) => alone.denoise_with_spread(x, t),
+                None => {
+                    let Contrast { conditional, spread, .. } = (self.contrast)(x, t);
+                    (conditional, spread)
+                }
             };
         }
-        let contrast = (self.contrast)(x.clone(), t);
-        match self.guidance {
+        let mut contrast = (self.contrast)(x.clone(), t);
+        let spread = contrast.spread.take();
+        let estimate = match self.guidance {
             Guidance { projection: None, rescale: 0.0, scale, .. } => contrast.guide(scale),
             _ => self.guide_outputs(&contrast, x, &process.law(t), prediction),
-        }
+        };
+        (estimate, spread)
     }
 
     fn denoise_each(&self, x: Tensor<D>, times: &[f64]) -> Estimate<D> {

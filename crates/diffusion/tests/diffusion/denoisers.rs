@@ -28,9 +28,12 @@ fn guidance_goes_from_the_unconditional_to_the_conditional_and_beyond(
     );
     let guided = Guided::new(scale, |x: Tensor<2>, t| Contrast {
         conditional: with.denoise(x.clone(), t),
+        spread: Some(x.ones_like() * 0.3),
         unconditional: without.denoise(x, t),
     });
-    let estimate = guided.denoise(x(), 0.4);
+    let (estimate, spread) = guided.denoise_with_spread(x(), 0.4);
+    // What the network says of the variance is passed on as it is.
+    assert!(doubles(spread.unwrap()).iter().all(|value| (value - 0.3).abs() < 1e-6));
     let (conditional, unconditional) = (with.denoise(x(), 0.4), without.denoise(x(), 0.4));
     let mixed = |c: Tensor<2>, u: Tensor<2>| -> Vec<f64> {
         std::iter::zip(doubles(c), doubles(u)).map(|(c, u)| weights[0] * c + weights[1] * u).collect()

@@ -155,7 +155,7 @@ fn networks_and_guidance_are_asked_once_a_stage() {
     assert!(apart(&run(&one_time).0, &known) < 1e-9);
     let contrast = |estimate: Estimate<2>| {
         let unconditional = Estimate { data: estimate.data.clone() * 0.5, noise: estimate.noise.clone() };
-        Contrast { conditional: estimate, unconditional }
+        Contrast { conditional: estimate, unconditional, spread: None }
     };
     let slow = Guided::new(2.0, |x: Tensor<2>, t| contrast(data.denoise(x, t)));
     let fast = Guided::new(2.0, |x: Tensor<2>, t| contrast(data.denoise(x, t)))

@@ -63,6 +63,7 @@ fn refuse(options: &Generate) -> Result<()> {
         ("--size", options.size.is_some()),
         ("--steps", options.steps.is_some()),
         ("--solver", options.solver.is_some()),
+        ("--tolerance", options.tolerance.is_some()),
         ("--guidance", options.guidance.is_some()),
         ("--prompt", !of_pipelines.prompt.is_empty()),
         ("--negative-prompt", of_pipelines.negative_prompt.is_some()),

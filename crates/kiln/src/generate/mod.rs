@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
 use indicatif::{ProgressBar, ProgressStyle};
-use kiln::diffusion::SolverConfig;
+use kiln::diffusion::{DormandPrince, SolverConfig, Tolerance};
 use kiln::picture::{Picture, grid};
 use kiln::{DirectModel, DirectOptions, DrawOptions, Label, LabelKind, ModelError, PictureModel, Progress};
 
@@ -40,6 +40,9 @@ pub fn run(options: &Generate) -> Result<()> {
     );
     let pipeline = model.as_deref().map(pipeline_at).transpose()?.flatten();
     if let Some(pipeline) = pipeline {
+        if options.tolerance.is_some() {
+            bail!("--tolerance is for --solver dopri5, which pipelines do not take");
+        }
         return prompted::run(pipeline, &recipe, options, &out, (&interrupted, &bar));
     }
     if let Some(kept) = model.as_deref().map(Kept::at).transpose()?.flatten() {
@@ -137,12 +140,25 @@ fn by_steps(
     let draw = DrawOptions {
         seed: options.seed.unwrap_or(0),
         first: 0,
-        solver: options.solver.as_deref().map(SolverConfig::named).transpose()?,
+        solver: solver(options)?,
         steps: options.steps.map(|steps| steps as usize),
         guidance: options.guidance,
     };
     let control = Control::of(&recipe.control(), model.device())?;
     Ok(model.draw_controlled(&classes, control.as_ref().map(Control::controlled), &draw, watch))
+}
+
+/// The solver that was asked for, at its tolerance.
+fn solver(options: &Generate) -> Result<Option<SolverConfig>> {
+    let solver = options.solver.as_deref().map(SolverConfig::named).transpose()?;
+    let Some(tolerance) = options.tolerance else { return Ok(solver) };
+    match solver {
+        Some(SolverConfig::DormandPrince(rule)) => {
+            let tolerance = Some(Tolerance::of(tolerance));
+            Ok(Some(SolverConfig::DormandPrince(DormandPrince { tolerance, ..rule })))
+        }
+        _ => bail!("--tolerance is for --solver dopri5; the other solvers take the steps they are told"),
+    }
 }
 
 fn directly(
@@ -151,7 +167,7 @@ fn directly(
     count: usize,
     watch: impl FnMut(Progress) -> Result<(), String>,
 ) -> Result<Drawn> {
-    if let Some(flag) = [("--solver", options.solver.is_some()), ("--guidance", options.guidance.is_some())]
+    if let Some(flag) = [("--solver", options.solver.is_some()), ("--tolerance", options.tolerance.is_some()), ("--guidance", options.guidance.is_some())]
         .into_iter()
         .find_map(|(flag, given)| given.then_some(flag))
     {

@@ -136,7 +136,15 @@ fn every_process_is_learnt_resumed_and_drawn_with(#[case] process: &str) {
     );
     // A run that is at its end is resumed to what it is; its schedule's horizon stays.
     assert_eq!(train("run", "4", &["--resume"]), whole);
-    succeeds(dir.path(), &["generate", "--model", "run", "--class", "1", "--count", "1", "--steps", "3"]);
+    let draw = ["generate", "--model", "run", "--class", "1", "--count", "1", "--steps", "3"];
+    succeeds(dir.path(), &draw);
+    // Solvers of score networks, and the one that finds its own steps, draw with what any process taught.
+    for solver in ["pc", "langevin", "dopri5"] {
+        succeeds(dir.path(), &[&draw[..], &["--solver", solver]].concat());
+    }
+    succeeds(dir.path(), &[&draw[..], &["--solver", "dopri5", "--tolerance", "1e-1"]].concat());
+    fails(dir.path(), &[&draw[..], &["--solver", "heun", "--tolerance", "1e-1"]].concat(), "--tolerance is for");
+    fails(dir.path(), &[&draw[..], &["--solver", "dopri5", "--tolerance", "0"]].concat(), "must be above 0");
 }
 
 #[test]
