@@ -168,7 +168,18 @@ impl Entry {
         } else {
             elements::cast(&bytes, stored, dtype).map_err(|error| fail(&error))?
         };
+        self.release();
         TensorData::try_from_bytes_vec(bytes, shape, dtype).map_err(|error| fail(&error.to_string()))
+    }
+
+    /// Lets go of the file's pages, once they have been copied.
+    fn release(&self) {
+        match &self.origin {
+            Origin::Stored { source, start, len } => source.release(*start, *len),
+            Origin::View { of, .. } => of.release(),
+            // Where its elements end is not known.
+            Origin::Strided { .. } => {}
+        }
     }
 
     pub(crate) fn burn_dtype(&self, name: &str) -> Result<DType, CheckpointError> {

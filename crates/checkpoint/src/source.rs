@@ -6,6 +6,8 @@ use std::io;
 use std::path::Path;
 
 use memmap2::Mmap;
+#[cfg(unix)]
+use memmap2::UncheckedAdvice;
 
 use crate::CheckpointError;
 
@@ -78,6 +80,30 @@ impl Source {
         self.bytes().get(start..start.checked_add(len)?)
     }
 }
+
+impl Source {
+    /// Lets go of the pages with these bytes, which have been copied: else a checkpoint would stand in memory beside its tensors. They are read
+    /// from the file again where they are asked for again.
+    #[cfg(unix)]
+    #[allow(unsafe_code, reason = "what happens to the map's pages is the system's affair")]
+    pub(crate) fn release(&self, start: u64, len: usize) {
+        let (Place::Mapped { map, .. }, Ok(start)) = (&self.place, usize::try_from(start)) else { return };
+        if len < WORTH_RELEASING || start.checked_add(len).is_none_or(|end| end > map.len()) {
+            return;
+        }
+        // SAFETY: the map is of a file and read-only, so a page that goes comes back with the file's bytes when it is next read: slices
+        // of the map stay valid and see what they saw. That the system may refuse the advice changes nothing.
+        let _ = unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, start, len) };
+    }
+
+    /// Elsewhere the system decides.
+    #[cfg(not(unix))]
+    pub(crate) fn release(&self, _start: u64, _len: usize) {}
+}
+
+/// Bytes for which the call pays.
+#[cfg(unix)]
+const WORTH_RELEASING: usize = 1 << 20;
 
 #[allow(unsafe_code, reason = "a memory map is a promise that the file stays, which only its owner can keep")]
 fn map(file: &File) -> io::Result<Mmap> {
