@@ -1,6 +1,6 @@
 //! Elementary functions written so that loops over them vectorise: no branch, no table, no call.
 
-use std::f32::consts::LOG2_E;
+use std::f32::consts::{LN_2, LOG2_E};
 
 /// eˣ for x from -87.3 to 88.7, relative error below 2e-7 + 6e-8 |x|; anything outside, but a NaN stays one.
 ///
@@ -15,7 +15,7 @@ fn exp_within(x: f32) -> f32 {
     let p = p.mul_add(r, 9.618_437e-3);
     let p = p.mul_add(r, 5.550_332_5e-2);
     let p = p.mul_add(r, 0.240_226_48);
-    let p = p.mul_add(r, 0.693_147_2);
+    let p = p.mul_add(r, LN_2);
     let p = p.mul_add(r, 1.0);
     f32::from_bits(p.to_bits().wrapping_add(shifted.to_bits() << 23))
 }

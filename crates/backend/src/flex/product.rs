@@ -140,6 +140,7 @@ impl<V: Copy> Product<'_, V> {
     }
 
     /// `left`: for each depth the values of eight rows.
+    #[allow(clippy::needless_range_loop, reason = "indices are unrolled, and iterators over vectors are not")]
     #[inline(always)]
     fn sums<S: Simd<f32s = V>, const N: usize, F: Fn(usize) -> f32>(
         &self,
