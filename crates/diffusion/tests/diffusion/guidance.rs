@@ -31,7 +31,11 @@ fn guidance_is_that_of_diffusers() {
             let law = process.law(t);
             let pair = &golden["pairs"][step.get()];
             let read = |output: Tensor<3>| Prediction::Noise.estimate(output, x.clone(), &law);
-            Contrast { conditional: read(tensor(&pair[0])), unconditional: read(tensor(&pair[1])), spread: None }
+            Contrast {
+                conditional: read(tensor(&pair[0])),
+                unconditional: read(tensor(&pair[1])),
+                spread: None,
+            }
         };
         let guided = Guided::by(guidance, &process, Prediction::Noise, contrast).unwrap();
         for (index, expected) in run["outputs"].as_array().unwrap().iter().enumerate() {
@@ -67,7 +71,11 @@ fn contrast_of<'a>(
     with: &'a dyn Denoiser<2>,
     without: &'a dyn Denoiser<2>,
 ) -> impl Fn(Tensor<2>, f64) -> Contrast<2> + 'a {
-    move |x, t| Contrast { conditional: with.denoise(x.clone(), t), unconditional: without.denoise(x, t), spread: None }
+    move |x, t| Contrast {
+        conditional: with.denoise(x.clone(), t),
+        unconditional: without.denoise(x, t),
+        spread: None,
+    }
 }
 
 /// Projection that keeps all, without momentum or threshold, from either base, is plain guidance, whatever the network says.
