@@ -97,7 +97,7 @@ impl Sampler {
     /// If the solver's options are out of range, there is no step, a time is not finite, or some steps go up and some down.
     pub fn with_jumps(solver: SolverConfig, steps: Vec<[f64; 2]>) -> Result<Self, DiffusionError> {
         solver.check()?;
-        let goes_up = steps.iter().all(|[t, s]| t < s);
+        let goes_up = steps.iter().all(|[t, s]| t <= s);
         let problem =
             match steps.iter().find(|[t, s]| !(t.is_finite() && s.is_finite() && (goes_up || s <= t))) {
                 Some([t, s]) => format!("{t} to {s} is no step down"),

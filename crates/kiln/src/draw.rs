@@ -5,9 +5,7 @@ use std::rc::Rc;
 use burn::tensor::{Int, Tensor, TensorData};
 use kiln_backend::noise::NoiseKey;
 use kiln_denoisers::unet2d::ClassCondition;
-use kiln_diffusion::{
-    Clipped, Contrast, Denoiser, Estimate, Guided, Network, Sampler, SolverConfig, grid,
-};
+use kiln_diffusion::{Clipped, Contrast, Denoiser, Estimate, Guided, Network, Sampler, SolverConfig, grid};
 use kiln_picture::{Channels, Picture};
 
 use crate::{Controlled, ModelError, PictureControl, PictureModel, PictureNetwork};

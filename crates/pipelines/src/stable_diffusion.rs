@@ -35,6 +35,24 @@ pub const STABLE_DIFFUSION: &[&str] = &[
 ];
 
 /// Stable Diffusion 1 or 2: a prompt, and pictures of it.
+///
+/// ```
+/// # use std::ops::ControlFlow;
+/// # use burn::tensor::Device;
+/// use kiln_pipelines::{Request, StableDiffusion, pictures};
+/// # fn main() -> Result<(), kiln_pipelines::PipelineError> {
+/// # let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/stable_diffusion");
+/// let pipeline = StableDiffusion::open(folder, &Device::flex())?;
+/// let request = Request { steps: 2, seed: 7, ..Request::new("a lighthouse in the rain") };
+/// let drawn = pipeline.draw(&request, &mut |progress| {
+///     println!("step {} of {}", progress.step, progress.steps);
+///     ControlFlow::Continue(())
+/// })?;
+/// let pictures = pictures::from_tensor(drawn.pictures)?; // of bytes: write_png, resize, …
+/// # assert_eq!(pictures.len(), 1);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct StableDiffusion {
     text: ClipPrompts,

@@ -31,6 +31,24 @@ pub const STABLE_DIFFUSION_3: &[&str] = &[
 ];
 
 /// Stable Diffusion 3 or 3.5: a prompt, and pictures of it.
+///
+/// ```
+/// # use std::ops::ControlFlow;
+/// # use burn::tensor::Device;
+/// use kiln_pipelines::{Request, StableDiffusion3, pictures};
+/// # fn main() -> Result<(), kiln_pipelines::PipelineError> {
+/// # let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/stable_diffusion_3");
+/// let pipeline = StableDiffusion3::open(folder, &Device::flex())?;
+/// let request = Request { steps: 2, seed: 7, ..Request::new("a lighthouse in the rain") };
+/// let drawn = pipeline.draw(&request, &mut |progress| {
+///     println!("step {} of {}", progress.step, progress.steps);
+///     ControlFlow::Continue(())
+/// })?;
+/// let pictures = pictures::from_tensor(drawn.pictures)?; // of bytes: write_png, resize, …
+/// # assert_eq!(pictures.len(), 1);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct StableDiffusion3 {
     text: ThreeEncoders,

@@ -30,6 +30,24 @@ enum Range {
 }
 
 /// A U-Net that draws pictures of what it was trained on.
+///
+/// ```
+/// # use std::ops::ControlFlow;
+/// # use burn::tensor::Device;
+/// use kiln_pipelines::{Request, Unconditional, pictures};
+/// # fn main() -> Result<(), kiln_pipelines::PipelineError> {
+/// # let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/ddpm");
+/// let pipeline = Unconditional::open(folder, &Device::flex())?;
+/// let request = Request { steps: 2, seed: 7, ..Request::new("") };
+/// let drawn = pipeline.draw(&request, &mut |progress| {
+///     println!("step {} of {}", progress.step, progress.steps);
+///     ControlFlow::Continue(())
+/// })?;
+/// let pictures = pictures::from_tensor(drawn.pictures)?; // of bytes: write_png, resize, …
+/// # assert_eq!(pictures.len(), 1);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Unconditional {
     unet: Part<UNet2D>,

@@ -76,6 +76,12 @@ pub(super) fn flow(fields: &Fields, request: &Request, solver: SolverConfig) -> 
 }
 
 pub(super) fn flow_euler(fields: &Fields, request: &Request) -> Result<Schedule> {
+    if fields.stochastic_sampling == Some(true) && fields.invert_sigmas == Some(true) {
+        return Err(config(
+            "invert_sigmas",
+            "is true, and so is stochastic_sampling, which would end in noise",
+        ));
+    }
     let solver = if fields.stochastic_sampling == Some(true) {
         SolverConfig::Consistency(Consistency { boundary: None, sigma_floor: 0.0 })
     } else {

@@ -25,7 +25,12 @@ pub(super) fn on_levels(
     };
     let times: Vec<f64> = sigmas.iter().map(|&sigma| time(sigma)).collect();
     let told = std::iter::zip(times.iter().copied(), told).collect();
-    let jumps = times.windows(2).map(|pair| [pair[0], pair[1]]).collect();
+    // The last level of a spacing may be the one that the run ends at, but for rounding.
+    let step = |pair: &[f64]| {
+        let same = (pair[1] - pair[0]).abs() <= 1e-9 * pair[0];
+        [pair[0], if same { pair[0] } else { pair[1] }]
+    };
+    let jumps = times.windows(2).map(step).collect();
     let sampler = Sampler::with_jumps(solver, jumps)?;
     let between = if process.rungs().is_some() { Told::Rung } else { Told::OfProcess };
     Ok(Schedule { process, prediction, sampler, scaling, limit: Limit::None, told, between, spacing: None })
@@ -44,7 +49,12 @@ pub(super) fn k_diffusion(
     let logs: Vec<f64> = table.iter().map(|level| level.ln()).collect();
     let mut told = rungs_of(fields, Spacing::Linspace, request.steps, count, Rounding::Fractional)?;
     let mut sigmas: Vec<f64> = told.iter().map(|&rung| levels::at_rung(&table, rung)).collect();
-    let (min, max) = (sigmas[sigmas.len() - 1], sigmas[0]);
+    let log_linear = fields.interpolation_type == Some(Interpolation::LogLinear);
+    // The range that levels are spaced anew in.
+    let (min, max) = match log_linear {
+        true => (table[0], table[count - 1]),
+        false => (sigmas[sigmas.len() - 1], sigmas[0]),
+    };
     let last = match fields.final_sigmas_type.unwrap_or_default() {
         FinalSigma::Zero => 0.0,
         FinalSigma::SigmaMin => table[0],
@@ -53,7 +63,7 @@ pub(super) fn k_diffusion(
         sigmas = respaced;
         told = sigmas.iter().map(|&sigma| levels::rung_in(&logs, sigma)).collect();
         sigmas.push(last);
-    } else if fields.interpolation_type == Some(Interpolation::LogLinear) {
+    } else if log_linear {
         sigmas = levels::exponential(table[0], table[count - 1], request.steps + 1);
     } else {
         sigmas.push(last);

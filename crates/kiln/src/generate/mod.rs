@@ -167,9 +167,13 @@ fn directly(
     count: usize,
     watch: impl FnMut(Progress) -> Result<(), String>,
 ) -> Result<Drawn> {
-    if let Some(flag) = [("--solver", options.solver.is_some()), ("--tolerance", options.tolerance.is_some()), ("--guidance", options.guidance.is_some())]
-        .into_iter()
-        .find_map(|(flag, given)| given.then_some(flag))
+    if let Some(flag) = [
+        ("--solver", options.solver.is_some()),
+        ("--tolerance", options.tolerance.is_some()),
+        ("--guidance", options.guidance.is_some()),
+    ]
+    .into_iter()
+    .find_map(|(flag, given)| given.then_some(flag))
     {
         bail!("{flag} is for models that draw through a solver's steps; a consistency model has its own");
     }
