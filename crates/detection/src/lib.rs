@@ -18,6 +18,7 @@ pub mod score;
 pub mod training;
 
 pub use detr::{
-    Detr, DetrConfig, DetrOutput, DetrSegmentation, ModelType, Predictions, Probabilities, SegmentationOutput,
+    Detr, DetrConfig, DetrOutput, DetrSegmentation, ModelType, Predictions, Probabilities, Seen,
+    SegmentationOutput,
 };
 pub use kiln_checkpoint::ConfigError;

@@ -7,6 +7,7 @@ use burn::tensor::{Tensor, activation};
 use kiln_backend::ops::{InterpolationMode, interpolate};
 
 use crate::boxes::corners;
+use crate::coco::Rle;
 use crate::detr::{Predictions, Probabilities, SegmentationOutput};
 
 /// An object that was found.
@@ -83,9 +84,22 @@ fn most(numbers: &[f32]) -> Option<(usize, f32)> {
     numbers.iter().copied().enumerate().reduce(|best, next| if next.1 > best.1 { next } else { best })
 }
 
+/// Masks, `[queries, rows, columns]` before the sigmoid, at a picture's size: what is more probable than not (facebookresearch's
+/// `PostProcessSegm`). The picture was not padded.
+#[must_use]
+pub fn masks(masks: Tensor<3>, width: u32, height: u32) -> Vec<Rle> {
+    let size = [height as usize, width as usize];
+    let grown = interpolate(masks.unsqueeze_dim::<4>(1), size, InterpolationMode::Bilinear);
+    let pixels: Vec<bool> = grown.into_data().iter::<f32>().map(|x| x > 0.0).collect();
+    pixels.chunks((size[0] * size[1]).max(1)).map(|mask| Rle::encode(mask, height, width)).collect()
+}
+
 /// The map of one picture's segments, row by row, 0 for none, and what they are: `output` is of a batch of one. Queries that say an
 /// object with a probability above `threshold` compete for each pixel; one that keeps less than 0.8 of its mask is dropped. Segments
 /// of a class in `stuff` (sky, grass: what is not counted) become one, which has the greatest of their scores.
+///
+/// Where classes are told one by one, a query says the most probable. transformers takes the softmax there too, as if the last class
+/// were "no object".
 ///
 /// Numbers follow the queries. transformers', after it has joined a segment to an earlier one, goes on from that one's number, so
 /// that a later segment can get a number that is taken; here none does.
@@ -102,16 +116,22 @@ pub fn segments(
     stuff: &BTreeSet<usize>,
 ) -> (Vec<u32>, Vec<FoundSegment>) {
     const KEPT: f32 = 0.8;
-    let logits = &output.detection.predictions.logits;
-    let [batch, _, classes] = logits.dims();
+    let predictions = &output.detection.predictions;
+    let [batch, _, scores] = predictions.logits.dims();
     assert_eq!(batch, 1, "one picture at a time");
     let (w, h) = (width as usize, height as usize);
-    let probabilities: Vec<f32> = activation::softmax(logits.clone(), 2).into_data().iter::<f32>().collect();
+    let logits = predictions.logits.clone();
+    // "No object" competes with the classes, and is none of them.
+    let (probabilities, classes) = match predictions.probabilities {
+        Probabilities::Softmax => (activation::softmax(logits, 2), scores - 1),
+        Probabilities::Sigmoid => (activation::sigmoid(logits), scores),
+    };
+    let probabilities: Vec<f32> = probabilities.into_data().iter::<f32>().collect();
     let chosen: Vec<(usize, usize, f32)> = probabilities
-        .chunks(classes)
+        .chunks(scores)
         .enumerate()
         .filter_map(|(query, row)| most(row).map(|(class, score)| (query, class, score)))
-        .filter(|&(_, class, score)| class < classes - 1 && score > threshold)
+        .filter(|&(_, class, score)| class < classes && score > threshold)
         .collect();
     let mut ids = vec![0_u32; w * h];
     // One mask after another, so that memory does not grow with the number of objects.

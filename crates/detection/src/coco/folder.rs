@@ -115,6 +115,16 @@ impl CocoFolder {
         self.data.categories.iter().map(|category| category.id as usize + 1).max().unwrap_or(0)
     }
 
+    /// Objects, crowds left out, that have no mask to learn from.
+    #[must_use]
+    pub fn without_masks(&self) -> Vec<u64> {
+        let objects = self.data.annotations.iter().filter(|annotation| annotation.iscrowd == 0);
+        objects
+            .filter(|annotation| annotation.segmentation.is_none())
+            .map(|annotation| annotation.id)
+            .collect()
+    }
+
     /// How many pictures there are; at least one.
     #[must_use]
     #[allow(clippy::len_without_is_empty, reason = "never empty")]

@@ -142,6 +142,7 @@ pub(super) const CLASSES: &[&str] = &[
     "DetrForSegmentation",
     "DetrModel",
     "ConditionalDetrForObjectDetection",
+    "ConditionalDetrForSegmentation",
     "ConditionalDetrModel",
 ];
 
@@ -317,9 +318,6 @@ impl DetrConfig {
     /// [`ConfigError::Inconsistent`] with the field to change.
     pub fn validate_masks(&self) -> Result<(), ConfigError> {
         let fail = |field, reason| Err(ConfigError::Inconsistent { field, reason });
-        if self.model_type != ModelType::Detr {
-            return fail("model_type", "is of a network whose mask head is not computed here".to_owned());
-        }
         let (width, heads) = (self.d_model, self.encoder_attention_heads);
         if !(width + heads).is_multiple_of(8) {
             return fail(
@@ -341,5 +339,22 @@ impl DetrConfig {
             return fail("backbone_config", format!("gives {maps} feature maps; the mask head needs 3"));
         }
         Ok(())
+    }
+    /// The same config with the feature maps that a mask head draws on: all stages up to the last that is given, and what comes
+    /// before them where these are fewer than three.
+    #[must_use]
+    pub fn with_maps(mut self) -> Self {
+        // timm's backbones give all.
+        let Some(object) = &mut self.backbone_config else { return self };
+        if object.get("model_type").and_then(Value::as_str) == Some("timm_backbone") {
+            return self;
+        }
+        let Ok(backbone) = ResNetConfig::read(object) else { return self };
+        let last = backbone.outputs.last().copied().unwrap_or(0);
+        let stem = (last < 3).then(|| "stem".to_owned());
+        let names = stem.into_iter().chain((1..=last).map(|stage| format!("stage{stage}")));
+        object.insert("out_features".to_owned(), names.collect());
+        object.remove("out_indices");
+        self
     }
 }

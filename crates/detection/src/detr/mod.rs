@@ -28,4 +28,4 @@ mod transformer;
 pub use activation::ActivationFunction;
 pub use config::{DetrConfig, ModelType, PositionEmbeddingType};
 pub use model::{Detr, DetrOutput, Predictions, Probabilities};
-pub use segmentation::{DetrSegmentation, SegmentationOutput};
+pub use segmentation::{DetrSegmentation, Seen, SegmentationOutput};

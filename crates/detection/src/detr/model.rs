@@ -276,11 +276,16 @@ impl Detr {
         pixel_values: Tensor<4>,
         pixel_mask: Option<Tensor<3, Bool>>,
     ) -> (DetrOutput, Predictions) {
-        let Trace { output, places, .. } = self.trace(pixel_values, pixel_mask);
+        let trace = self.trace(pixel_values, pixel_mask);
+        let found = self.predict_places(&trace);
+        (trace.output, found)
+    }
+
+    pub(super) fn predict_places(&self, Trace { output, places, .. }: &Trace) -> Predictions {
         let states = output.encoder_last_hidden_state.clone();
         let (dtype, device) = (states.dtype(), states.device());
         let tensor = |data: TensorData| Tensor::from_data(data.convert_dtype(dtype), (&device, dtype));
-        let mut found = self.predict(states, Some(&tensor(centres(&places))));
+        let mut found = self.predict(states, Some(&tensor(centres(places))));
         if places.any_hidden() {
             let [batch, count, scores] = found.logits.dims();
             let seen: Vec<f32> = places.visible.iter().map(|&seen| f32::from(u8::from(seen))).collect();
@@ -295,7 +300,7 @@ impl Detr {
             let nothing: Tensor<3> = tensor(TensorData::new(nothing, [1, 1, scores]));
             found.logits = found.logits * seen.clone() + (seen * -1.0 + 1.0) * nothing;
         }
-        (output, found)
+        found
     }
 
     /// Rows and columns of the coarsest feature map that positions are known for; `None` if for all.

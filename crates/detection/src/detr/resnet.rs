@@ -9,6 +9,8 @@
 //!
 //! DC5 is the last stage at the resolution of the one before it, with its 3x3 kernels spread (dilation 2).
 
+use std::ops::Range;
+
 use burn::module::{Module, Param, ParamId};
 use burn::nn::PaddingConfig2d;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
@@ -56,7 +58,7 @@ pub struct ResNetConfig {
     /// How far the sides are brought down in all; stages beyond it dilate. 32 but for dilated networks.
     #[serde(skip)]
     pub output_stride: usize,
-    /// The stages whose outputs are given, from 0, ascending.
+    /// The maps that are given, ascending: 0 for what comes before the first stage, then a stage each.
     #[serde(skip)]
     pub outputs: Vec<usize>,
 }
@@ -73,7 +75,7 @@ impl Default for ResNetConfig {
             downsample_in_first_stage: false,
             downsample_in_bottleneck: false,
             output_stride: 32,
-            outputs: vec![3],
+            outputs: vec![4],
         }
     }
 }
@@ -120,8 +122,9 @@ impl ResNetConfig {
             return fail(format!("`output_stride` is {output_stride}; expected 8, 16 or 32"));
         }
         let outputs = match options.get("out_indices") {
-            None | Some(Value::Null) => vec![0, 1, 2, 3],
-            Some(value) => stages_of(field, value, 5)?,
+            None | Some(Value::Null) => vec![1, 2, 3, 4],
+            // timm's 0 is what comes before pooling, twice as large as the stem here.
+            Some(value) => maps_of(field, value, 1..5)?,
         };
         let expansion = match layer_type {
             LayerType::Basic => 1,
@@ -169,7 +172,7 @@ impl ResNetConfig {
             ));
         }
         config.outputs = match (object.get("out_indices"), object.get("out_features")) {
-            (Some(indices @ Value::Array(_)), _) => stages_of(FIELD, indices, stages + 1)?,
+            (Some(indices @ Value::Array(_)), _) => maps_of(FIELD, indices, 0..stages + 1)?,
             (_, Some(Value::Array(names))) => {
                 let index = |name: &Value| {
                     let text = name.as_str()?;
@@ -178,11 +181,11 @@ impl ResNetConfig {
                 let indices: Option<Vec<Value>> =
                     names.iter().map(|name| index(name).map(Value::from)).collect();
                 match indices {
-                    Some(indices) => stages_of(FIELD, &Value::Array(indices), stages + 1)?,
+                    Some(indices) => maps_of(FIELD, &Value::Array(indices), 0..stages + 1)?,
                     None => return Err(wrong("`out_features` names another thing than stages".to_owned())),
                 }
             }
-            _ => vec![stages - 1],
+            _ => vec![stages],
         };
         Ok(config)
     }
@@ -190,13 +193,15 @@ impl ResNetConfig {
     /// Channels of each output.
     #[must_use]
     pub fn channels(&self) -> Vec<usize> {
-        self.outputs.iter().map(|&stage| self.hidden_sizes[stage]).collect()
+        let of =
+            |map: usize| map.checked_sub(1).map_or(self.embedding_size, |stage| self.hidden_sizes[stage]);
+        self.outputs.iter().map(|&map| of(map)).collect()
     }
 
     /// Pixels along a side for each place of the last output's map.
     #[must_use]
     pub fn stride(&self) -> usize {
-        let stages = self.outputs.last().map_or(0, |last| last + 1);
+        let stages = self.outputs.last().copied().unwrap_or(0);
         self.strides(stages).last().map_or(4, |(stride, _)| *stride)
     }
 
@@ -276,20 +281,22 @@ impl ResNetConfig {
     }
 }
 
-/// Stages from indices that count the stem as 0.
-fn stages_of(field: &'static str, indices: &Value, count: usize) -> Result<Vec<usize>, ConfigError> {
+/// Maps from indices that count the stem as 0, of those that can be given.
+fn maps_of(field: &'static str, indices: &Value, known: Range<usize>) -> Result<Vec<usize>, ConfigError> {
     let indices: Vec<i64> =
         indices.as_array().map(|list| list.iter().filter_map(Value::as_i64).collect()).unwrap_or_default();
-    let ascending = indices.windows(2).all(|pair| pair[0] < pair[1]);
-    match indices.first() {
-        Some(first) if *first >= 1 && ascending && indices.iter().all(|i| *i < count as i64) => {
-            Ok(indices.iter().map(|i| *i as usize - 1).collect())
-        }
+    let maps: Option<Vec<usize>> = indices
+        .iter()
+        .map(|&index| usize::try_from(index).ok().filter(|index| known.contains(index)))
+        .collect();
+    match maps {
+        Some(maps) if !maps.is_empty() && maps.is_sorted_by(|a, b| a < b) => Ok(maps),
         _ => Err(ConfigError::Inconsistent {
             field,
             reason: format!(
-                "gives the outputs {indices:?}; expected ascending stages from 1 to {}",
-                count - 1
+                "gives the outputs {indices:?}; expected ascending stages from {} to {}",
+                known.start,
+                known.end - 1
             ),
         }),
     }
@@ -474,19 +481,18 @@ pub struct ResNet {
 }
 
 impl ResNet {
-    /// The outputs of the stages that are wanted, `[batch, channels, rows, columns]` each, of
+    /// The maps that are wanted, `[batch, channels, rows, columns]` each, of
     /// `[batch, num_channels, height, width]`.
     #[must_use]
     pub fn forward(&self, x: Tensor<4>) -> Vec<Tensor<4>> {
         let mut x = pooled(self.embedder.embedder.forward(x));
-        let mut outputs = Vec::with_capacity(self.outputs.len());
-        for (index, stage) in self.encoder.stages.iter().enumerate() {
+        let mut maps = vec![x.clone()];
+        let last = self.outputs.last().copied().unwrap_or(0);
+        for stage in &self.encoder.stages[..last] {
             x = stage.layers.iter().fold(x, |x, layer| layer.forward(x));
-            if self.outputs.contains(&index) {
-                outputs.push(x.clone());
-            }
+            maps.push(x.clone());
         }
-        outputs
+        self.outputs.iter().map(|&map| maps[map].clone()).collect()
     }
 
     /// The network made ready to be trained from nothing: each norm takes the statistics that `x` has there, and its scale and

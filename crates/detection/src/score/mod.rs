@@ -6,6 +6,6 @@ mod panoptic;
 
 pub use average_precision::{AveragePrecision, Regions, average_precision};
 pub use panoptic::{
-    PanopticImage, PanopticQuality, PanopticScore, PanopticTally, Segment, ids_of, panoptic_files,
-    panoptic_quality,
+    PanopticEntry, PanopticFile, PanopticImage, PanopticQuality, PanopticScore, PanopticTally, Segment,
+    ids_of, panoptic_files, panoptic_quality, picture_of,
 };

@@ -12,7 +12,7 @@ use std::path::Path;
 use kiln_picture::{Channels, Picture};
 use serde::{Deserialize, Serialize};
 
-use crate::coco::{Category, CocoError};
+use crate::coco::{Category, CocoError, Image};
 
 /// A part of a picture.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -36,6 +36,30 @@ pub struct PanopticImage {
     pub ids: Vec<u32>,
     /// What is in it.
     pub segments: Vec<Segment>,
+}
+
+/// A picture's entry in COCO's panoptic JSON.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PanopticEntry {
+    /// The picture.
+    pub image_id: u64,
+    /// Its map, within the folder beside the file.
+    pub file_name: String,
+    /// What is in it.
+    pub segments_info: Vec<Segment>,
+}
+
+/// COCO's panoptic JSON; its maps lie in a folder beside it that is called as the file without its ending.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PanopticFile {
+    /// The pictures, which results leave out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<Image>,
+    /// The segments of each.
+    pub annotations: Vec<PanopticEntry>,
+    /// The classes, which results leave out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub categories: Vec<Category>,
 }
 
 /// Counts of one class.
@@ -85,6 +109,17 @@ pub fn ids_of(picture: &Picture) -> Vec<u32> {
     rgb.samples().chunks(3).map(|c| u32::from(c[0]) | u32::from(c[1]) << 8 | u32::from(c[2]) << 16).collect()
 }
 
+/// The picture of a map of numbers, row by row: red + 256 green + 256² blue.
+///
+/// # Panics
+///
+/// If there are not `width * height` numbers.
+#[must_use]
+pub fn picture_of(ids: &[u32], width: u32, height: u32) -> Picture {
+    let samples = ids.iter().flat_map(|id| [*id as u8, (id >> 8) as u8, (id >> 16) as u8]).collect();
+    Picture::new(width, height, Channels::Rgb, samples).expect("a number a pixel")
+}
+
 /// Score pairs of a picture as it is and as it was found.
 ///
 /// # Errors
@@ -108,30 +143,18 @@ pub fn panoptic_quality<'a>(
 ///
 /// [`CocoError`], if a file can't be read, or as [`panoptic_quality`].
 pub fn panoptic_files(truth: &Path, found: &Path) -> Result<PanopticQuality, CocoError> {
-    #[derive(Deserialize)]
-    struct Entry {
-        image_id: u64,
-        file_name: String,
-        segments_info: Vec<Segment>,
-    }
-    #[derive(Deserialize)]
-    struct File {
-        annotations: Vec<Entry>,
-        #[serde(default)]
-        categories: Vec<Category>,
-    }
-    let read = |path: &Path| -> Result<File, CocoError> {
+    let read = |path: &Path| -> Result<PanopticFile, CocoError> {
         let file = path.display().to_string();
         let bytes = std::fs::read(path).map_err(|source| CocoError::Read { file: file.clone(), source })?;
         serde_json::from_slice(&bytes).map_err(|source| CocoError::Json { what: file, source })
     };
-    let open = |json: &Path, entry: &Entry| -> Result<PanopticImage, CocoError> {
+    let open = |json: &Path, entry: &PanopticEntry| -> Result<PanopticImage, CocoError> {
         let path = json.with_extension("").join(&entry.file_name);
         let picture = Picture::open(&path).map_err(|error| CocoError::Inconsistent(error.to_string()))?;
         Ok(PanopticImage { ids: ids_of(&picture), segments: entry.segments_info.clone() })
     };
     let (theirs, ours) = (read(truth)?, read(found)?);
-    let by_image: BTreeMap<u64, &Entry> =
+    let by_image: BTreeMap<u64, &PanopticEntry> =
         ours.annotations.iter().map(|entry| (entry.image_id, entry)).collect();
     let mut tallies = BTreeMap::new();
     for entry in &theirs.annotations {

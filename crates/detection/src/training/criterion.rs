@@ -70,7 +70,7 @@ pub struct Losses {
 
 impl Criterion {
     /// The losses of what a network said; `masks`, before the sigmoid, is `[batch, queries, rows, columns]`, and is compared
-    /// where every target has masks.
+    /// where every target with objects has masks.
     ///
     /// # Errors
     ///
@@ -83,6 +83,68 @@ impl Criterion {
         &self,
         output: &DetrOutput,
         masks: Option<Tensor<4>>,
+        targets: &[Target],
+    ) -> Result<Losses, AssignmentError> {
+        let Some(masks) = masks else { return self.losses(output, None, targets) };
+        let [batch, queries, rows, columns] = masks.dims();
+        let masks = masks.reshape([batch * queries, rows, columns]);
+        let chosen = |pairs: &[(usize, usize)]| {
+            let places = pairs.iter().map(|&(picture, query)| (picture * queries + query) as i64);
+            let places = TensorData::new(places.collect::<Vec<_>>(), [pairs.len()]);
+            masks.clone().select(0, Tensor::from_data(places, &masks.device()))
+        };
+        self.losses(output, Some(&chosen), targets)
+    }
+
+    /// As [`forward`](Self::forward), with masks drawn when it is known which are compared: `masks` gets pairs of a picture and a
+    /// query, at least one, and gives `[pairs, rows, columns]`, before the sigmoid
+    /// ([`DetrSegmentation::masks_of`](crate::DetrSegmentation::masks_of)).
+    ///
+    /// # Errors
+    ///
+    /// As [`MatchingCosts::pairs`].
+    ///
+    /// # Panics
+    ///
+    /// As [`forward`](Self::forward).
+    pub fn forward_drawing(
+        &self,
+        output: &DetrOutput,
+        masks: impl Fn(&[(usize, usize)]) -> Tensor<3>,
+        targets: &[Target],
+    ) -> Result<Losses, AssignmentError> {
+        self.losses(output, Some(&masks), targets)
+    }
+
+    /// The weighted loss of the masks alone, `[1]`, for a detector that does not learn; 0 where no object of the batch has a mask.
+    /// Arguments as in [`forward_drawing`](Self::forward_drawing).
+    ///
+    /// # Errors
+    ///
+    /// As [`MatchingCosts::pairs`].
+    ///
+    /// # Panics
+    ///
+    /// As [`forward`](Self::forward).
+    pub fn of_masks(
+        &self,
+        output: &DetrOutput,
+        masks: impl Fn(&[(usize, usize)]) -> Tensor<3>,
+        targets: &[Target],
+    ) -> Result<Tensor<1>, AssignmentError> {
+        let count = counted(&output.predictions, targets);
+        let last = Matched::new(&output.predictions, targets, self.costs)?;
+        Ok(match last.masks(&masks, targets, count) {
+            Some((focal, dice)) if !last.is_empty() => focal * self.mask + dice * self.dice,
+            // Of some mask, so that there is something to take gradients of.
+            _ => masks(&[(0, 0)]).sum() * 0.0,
+        })
+    }
+
+    fn losses(
+        &self,
+        output: &DetrOutput,
+        masks: Option<Drawn<'_>>,
         targets: &[Target],
     ) -> Result<Losses, AssignmentError> {
         let count = counted(&output.predictions, targets);
@@ -147,6 +209,9 @@ impl Criterion {
         total
     }
 }
+
+/// Masks of pairs of a picture and a query: `[pairs, rows, columns]`.
+type Drawn<'a> = &'a dyn Fn(&[(usize, usize)]) -> Tensor<3>;
 
 /// How many objects there are to learn, 1 if none.
 fn counted(predictions: &Predictions, targets: &[Target]) -> f64 {
@@ -270,28 +335,32 @@ impl<'a> Matched<'a> {
         Tensor::from_data(TensorData::from([mean]), (&self.device, DType::F32))
     }
 
-    /// Focal and dice loss, where every target has masks; predictions are brought to their size.
-    fn masks(&self, masks: Tensor<4>, targets: &[Target], count: f64) -> Option<(Tensor<1>, Tensor<1>)> {
-        let wanted: Vec<&Tensor<3>> =
-            targets.iter().map(|target| target.masks.as_ref()).collect::<Option<_>>()?;
-        let [batch, queries, rows, columns] = masks.dims();
-        let sides = wanted.iter().map(|masks| masks.dims());
+    /// Focal and dice loss, where every target with objects has masks; predictions are brought to their size. None where nothing
+    /// is compared.
+    fn masks(&self, drawn: Drawn<'_>, targets: &[Target], count: f64) -> Option<(Tensor<1>, Tensor<1>)> {
+        let matched = self.pairs.iter().zip(targets).filter(|(pairs, _)| !pairs.is_empty());
+        let wanted: Vec<(&Vec<(usize, usize)>, &Tensor<3>)> =
+            matched.map(|(pairs, target)| Some((pairs, target.masks.as_ref()?))).collect::<Option<_>>()?;
+        let sides = wanted.iter().map(|(_, masks)| masks.dims());
         let (height, width) = sides.fold((0, 0), |(h, w), [_, height, width]| (h.max(height), w.max(width)));
-        if self.is_empty() || height * width == 0 {
-            let nothing = masks.sum() * 0.0;
-            return Some((nothing.clone(), nothing));
+        if height * width == 0 {
+            // With masks that are none, the terms are there, and 0.
+            let nothing = self.floats(vec![0.0], [1]);
+            let told = targets.iter().all(|target| target.masks.is_some());
+            return told.then(|| (nothing.clone(), nothing));
         }
-        let found = masks.reshape([batch * queries, rows, columns]).select(0, self.places());
-        let found = interpolate(found.unsqueeze_dim(1), [height, width], InterpolationMode::Bilinear);
-        let pairs = found.dims()[0];
-        let chosen =
-            self.pairs.iter().zip(wanted).filter(|(pairs, _)| !pairs.is_empty()).map(|(pairs, masks)| {
-                let objects: Vec<i64> = pairs.iter().map(|&(_, object)| object as i64).collect();
-                let objects = Tensor::from_data(TensorData::new(objects, [pairs.len()]), &self.device);
-                let [_, rows, columns] = masks.dims();
-                let padded = Tensor::zeros([pairs.len(), height, width], (&self.device, found.dtype()));
-                padded.slice_assign([0..pairs.len(), 0..rows, 0..columns], masks.clone().select(0, objects))
-            });
+        let places: Vec<(usize, usize)> =
+            self.triples().map(|(picture, query, _)| (picture, query)).collect();
+        let pairs = places.len();
+        let found = drawn(&places).unsqueeze_dim(1);
+        let found = interpolate(found, [height, width], InterpolationMode::Bilinear);
+        let chosen = wanted.into_iter().map(|(pairs, masks)| {
+            let objects: Vec<i64> = pairs.iter().map(|&(_, object)| object as i64).collect();
+            let objects = Tensor::from_data(TensorData::new(objects, [pairs.len()]), &self.device);
+            let [_, rows, columns] = masks.dims();
+            let padded = Tensor::zeros([pairs.len(), height, width], (&self.device, found.dtype()));
+            padded.slice_assign([0..pairs.len(), 0..rows, 0..columns], masks.clone().select(0, objects))
+        });
         let wanted: Tensor<3> = Tensor::cat(chosen.collect(), 0);
         let (found, wanted) =
             (found.reshape([pairs, height * width]), wanted.reshape([pairs, height * width]));

@@ -139,7 +139,7 @@ fn class(name: &str, config: &DetrConfig) -> Result<usize> {
 
 fn load(stored: &StoredModel, device: &Device) -> Result<Network> {
     Ok(match stored.class()?.as_deref() {
-        Some("DetrForSegmentation") => Network::Masks(stored.load(device)?),
+        Some(class) if class.ends_with("ForSegmentation") => Network::Masks(stored.load(device)?),
         _ => Network::Boxes(stored.load(device)?),
     })
 }

@@ -9,11 +9,12 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use kiln::checkpoint::write_atomically;
 use kiln::detection::coco::{Annotation, Category, Dataset, Image, Segmentation};
+use kiln::detection::score::{PanopticEntry, PanopticFile, Segment, picture_of};
 use kiln::picture::{Channels, Picture};
 use kiln::training::data::{OpenOptions, Pictures, Split};
 
 use crate::output::print;
-use scene::{Makings, scene};
+use scene::{Makings, Scene, scene};
 
 #[derive(Debug, Args)]
 pub struct Scenes {
@@ -32,6 +33,9 @@ pub struct Scenes {
     /// Height and width in pixels
     #[arg(long, value_name = "PIXELS", default_value_t = 96, value_parser = clap::value_parser!(u32).range(32..=1024))]
     pub size: u32,
+    /// Write the truth of every pixel too: panoptic.json and, in panoptic, its maps; the photograph is a class after the digits'
+    #[arg(long)]
+    pub panoptic: bool,
     /// A folder with MNIST's four files
     #[arg(long, value_name = "DIR", default_value = "crates/kiln/data/mnist")]
     pub digits: PathBuf,
@@ -69,11 +73,26 @@ pub fn run(options: &Scenes) -> Result<()> {
             .collect(),
         ..Dataset::default()
     };
+    let maps = options.out.join("panoptic");
+    let mut panoptic = options.panoptic.then(|| truth(&data.categories));
+    if panoptic.is_some() {
+        std::fs::create_dir_all(&maps).with_context(|| format!("{} can't be made", maps.display()))?;
+    }
     for number in 1..=u64::from(options.count) {
         // Both halves of one seed are scenes of their own.
         let scene = scene(&makings, options.size, options.seed, number, split == Split::Test)?;
         let file_name = format!("{number:08}.png");
         scene.picture.write_png(images.join(&file_name))?;
+        if let Some(file) = &mut panoptic {
+            let behind = file.categories.last().map_or(0, |category| category.id);
+            let (ids, segments_info) = segments(&scene, behind);
+            picture_of(&ids, options.size, options.size).write_png(maps.join(&file_name))?;
+            file.annotations.push(PanopticEntry {
+                image_id: number,
+                file_name: file_name.clone(),
+                segments_info,
+            });
+        }
         data.images.push(Image { id: number, width: options.size, height: options.size, file_name });
         for digit in scene.digits {
             data.annotations.push(Annotation {
@@ -87,16 +106,48 @@ pub fn run(options: &Scenes) -> Result<()> {
             });
         }
     }
-    let path = options.out.join("annotations.json");
-    let text = serde_json::to_string(&data).context("the annotations")?;
-    write_atomically::<std::io::Error>(&path, |file| file.write_all(text.as_bytes()))
-        .with_context(|| format!("{} can't be written", path.display()))?;
+    write(&options.out.join("annotations.json"), &data)?;
+    if let Some(file) = panoptic {
+        write(&options.out.join("panoptic.json"), &PanopticFile { images: data.images.clone(), ..file })?;
+    }
     print(format_args!(
         "{}: {} scenes, {} digits",
         options.out.display(),
         data.images.len(),
         data.annotations.len()
     ))
+}
+
+fn write(path: &Path, data: &impl serde::Serialize) -> Result<()> {
+    let text = serde_json::to_string(data).context("the annotations")?;
+    write_atomically::<std::io::Error>(path, |file| file.write_all(text.as_bytes()))
+        .with_context(|| format!("{} can't be written", path.display()))
+}
+
+/// The truth of segments, of no scene yet: the digits' classes can be counted, and the photograph can't.
+fn truth(digits: &[Category]) -> PanopticFile {
+    let mut categories: Vec<Category> =
+        digits.iter().map(|category| Category { isthing: Some(1), ..category.clone() }).collect();
+    let id = categories.iter().map(|category| category.id + 1).max().unwrap_or(0);
+    categories.push(Category { id, name: "photograph".to_owned(), isthing: Some(0) });
+    PanopticFile { categories, ..PanopticFile::default() }
+}
+
+/// The map of a scene, and what is in it: digits from 1 on, and behind them the photograph.
+fn segments(scene: &Scene, behind: u64) -> (Vec<u32>, Vec<Segment>) {
+    let photograph = scene.digits.len() as u32 + 1;
+    let mut ids = vec![photograph; (scene.picture.width() * scene.picture.height()) as usize];
+    let mut segments = Vec::new();
+    for (digit, id) in scene.digits.iter().zip(1..) {
+        for (place, _) in digit.ink.decode().iter().enumerate().filter(|(_, ink)| **ink) {
+            ids[place] = id;
+        }
+        let area = Some(digit.ink.area());
+        segments.push(Segment { id, category_id: u64::from(digit.label), area, iscrowd: 0 });
+    }
+    let left = ids.iter().filter(|id| **id == photograph).count() as u64;
+    segments.push(Segment { id: photograph, category_id: behind, area: Some(left), iscrowd: 0 });
+    (ids, segments)
 }
 
 /// The photographs of a folder, by name, in colours.

@@ -1,29 +1,32 @@
-//! `kiln train-detector`: a DETR learns from a data set in COCO's form.
+//! `kiln train-detector`: a DETR learns from a data set in COCO's form, boxes or masks too.
 
+mod files;
+mod learner;
 mod options;
 mod scores;
 
 use anyhow::{Context, Result, bail};
-use burn::module::Module;
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
-use kiln::checkpoint::{Contents, SaveOptions, save, write_atomically};
+use kiln::checkpoint::{Contents, SaveOptions, StoredModel, save, write_atomically};
 use kiln::detection::coco::{CocoFolder, Masks};
-use kiln::detection::processor::{Processor, TargetSize};
+use kiln::detection::processor::Processor;
 use kiln::detection::training::{Augmentation, Criterion, Sample, batch};
 use kiln::detection::{Detr, DetrConfig, ModelType};
 use kiln::optim::{AdamW, AdamWConfig, Group, NORMS_AND_BIASES};
-use kiln::picture::Picture;
 use kiln::training::{
     BoxError, Observer, Outcome, Schedule, StepContext, StepReport, Trainer, TrainerConfig,
 };
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
 use crate::interrupt::{Interrupted, set_on_interrupt};
 use crate::output::print;
+use files::{description, preprocessor, target_size};
+use learner::{Learner, Lesson};
+use options::Learned;
 pub use options::{Kind, TrainDetector};
-use scores::Scores;
+use scores::{Examination, Scores};
 
 pub fn run(options: &TrainDetector) -> Result<()> {
     let given = options.model.as_ref().map(|path| given(path)).transpose()?;
@@ -40,22 +43,97 @@ pub fn run(options: &TrainDetector) -> Result<()> {
         None => None,
         Some(folder) => Some(CocoFolder::open(folder, Some(config.classes() as u64))?),
     };
+    let drawn = match &given {
+        Some((stored, _)) => stored.class()?.is_some_and(|class| class.ends_with("ForSegmentation")),
+        None => false,
+    };
     let device = options.backend.open()?;
-    let processor = processor(options.size);
-    let network = match &given {
-        Some((stored, _)) => stored.load(&device)?,
-        None => {
+    let Some(learned) = options.masks else {
+        if drawn {
+            bail!("the model has masks: --masks trains its mask head, and --masks all all of it");
+        }
+        let network = begin(options, given.as_ref().map(|(stored, _)| stored), &config, &data, &device)?;
+        return train(options, &config, &data, test, network);
+    };
+    have_masks(&data, &options.data)?;
+    if let (Some(test), Some(folder)) = (&test, &options.test) {
+        have_masks(test, folder)?;
+    }
+    let (network, config) = match &given {
+        Some((stored, _)) if drawn => (stored.load(&device)?, config),
+        Some((stored, _)) => {
+            // The same weights, of which more maps are given.
+            let config = config.with_maps();
+            config.validate_masks()?;
+            let mut stored = stored.clone();
+            stored.config = description(&config, Masks::Left)?.to_string();
             device.seed(options.seed);
-            let network = config.init(&device)?;
-            let shown = (0..data.len().min(CALIBRATION)).map(|index| data.sample(index, Masks::Left));
-            let shown: Vec<Sample> = shown.collect::<Result<_, _>>()?;
-            let shown = changed(&Augmentation::none(options.size), shown, |_| Default::default())?;
-            let (pixels, _) = batch(shown.iter().map(|sample| &sample.picture), &processor, &device);
-            network.calibrate(pixels)
+            (config.add_masks(stored.load(&device)?, &device)?, config)
+        }
+        None if learned == Learned::Head => {
+            bail!(
+                "--masks draws on a detector that is trained: name it by --model, or train all of it, by --masks all"
+            )
+        }
+        None => {
+            let config = config.with_maps();
+            config.validate_masks()?;
+            let detector = begin(options, None, &config, &data, &device)?;
+            (config.add_masks(detector, &device)?, config)
         }
     };
+    let network = match learned {
+        Learned::Head => network.freeze_detector(),
+        Learned::All => network,
+    };
+    train(options, &config, &data, test, network)
+}
+
+/// Masks that are learnt are all there.
+fn have_masks(data: &CocoFolder, folder: &Path) -> Result<()> {
+    match data.without_masks()[..] {
+        [] => Ok(()),
+        [first, ref others @ ..] => {
+            let others =
+                if others.is_empty() { String::new() } else { format!(" (nor have {} more)", others.len()) };
+            bail!(
+                "{}: annotation {first} has no mask{others}, and --masks learns from them",
+                folder.display()
+            )
+        }
+    }
+}
+
+/// The detector that is begun with.
+fn begin(
+    options: &TrainDetector,
+    given: Option<&StoredModel>,
+    config: &DetrConfig,
+    data: &CocoFolder,
+    device: &Device,
+) -> Result<Detr> {
+    if let Some(stored) = given {
+        return Ok(stored.load(device)?);
+    }
+    device.seed(options.seed);
+    let network = config.init(device)?;
+    let shown = (0..data.len().min(CALIBRATION)).map(|index| data.sample(index, Masks::Left));
+    let shown: Vec<Sample> = shown.collect::<Result<_, _>>()?;
+    let shown = changed(&Augmentation::none(options.size), shown, |_| Default::default())?;
+    let (pixels, _) = batch(shown.iter().map(|sample| &sample.picture), &processor(options.size), device);
+    Ok(network.calibrate(pixels))
+}
+
+fn train<L: Learner>(
+    options: &TrainDetector,
+    config: &DetrConfig,
+    data: &CocoFolder,
+    test: Option<CocoFolder>,
+    network: L,
+) -> Result<()> {
     let parameters = network.num_params();
-    let trainer_config = trainer_config(options, &config, &data);
+    let processor = processor(options.size);
+    let trainer_config = trainer_config(options, config, data);
     let mut trainer = match options.resume {
         true => Trainer::resume(trainer_config, network, &options.out)?,
         false => Trainer::new(trainer_config, network, &options.out)?,
@@ -72,29 +150,33 @@ pub fn run(options: &TrainDetector) -> Result<()> {
     );
     set_on_interrupt(trainer.stop_flag())?;
     let augmentation = augmentation(options);
-    let criterion = Criterion::from(&config);
-    let loss = |network: &Detr, context: &StepContext<'_>| -> Result<Tensor<1>, BoxError> {
-        let samples = context.indices(data.len()).into_iter().map(|index| data.sample(index, Masks::Left));
+    let lesson = Lesson {
+        criterion: Criterion::from(config),
+        place_loss: options.place_loss,
+        learned: options.masks.unwrap_or(Learned::All),
+    };
+    let loss = |network: &L, context: &StepContext<'_>| -> Result<Tensor<1>, BoxError> {
+        let samples = context.indices(data.len()).into_iter().map(|index| data.sample(index, L::MASKS));
         let samples: Vec<Sample> = samples.collect::<Result<_, _>>()?;
         let first = context.noise_key(0);
         let samples = changed(&augmentation, samples, |row| first.at_sample(first.sample + row))?;
         let targets: Vec<_> = samples.iter().map(|sample| sample.target(context.device)).collect();
         let pictures = samples.iter().map(|sample| &sample.picture);
-        let (pixels, mask) = batch(pictures, &processor, context.device);
-        if options.place_loss == 0.0 {
-            return Ok(criterion.forward(&network.forward(pixels, mask), None, &targets)?.total);
-        }
-        let (output, places) = network.forward_with_places(pixels, mask);
-        let loss = criterion.forward(&output, None, &targets)?.total;
-        Ok(loss + criterion.of_predictions(&places, &targets)? * options.place_loss)
+        network.loss(&lesson, batch(pictures, &processor, context.device), &targets)
     };
     let mut report = Report {
         folder: options.out.join("model"),
-        description: description(&config)?,
+        description: description(config, L::MASKS)?,
         preprocessor: preprocessor(options.size),
-        scores: test
-            .map(|test| Scores::open(test, processor.clone(), &options.out, trainer.step()))
-            .transpose()?,
+        scores: match (test, &options.test) {
+            (Some(test), Some(folder)) => Some(Scores::open(
+                Examination { test, panoptic: folder.join("panoptic.json"), masks: L::MASKS },
+                processor.clone(),
+                &options.out,
+                trainer.step(),
+            )?),
+            _ => None,
+        },
         bar: bar(trainer.step(), options.steps)?,
         loss: None,
     };
@@ -121,7 +203,7 @@ fn changed(
 }
 
 /// The detector of a folder.
-fn given(path: &Path) -> Result<(kiln::checkpoint::StoredModel, DetrConfig)> {
+fn given(path: &Path) -> Result<(StoredModel, DetrConfig)> {
     let Contents::Model(stored) = Contents::open(path)? else {
         bail!("{} is no detector's folder", path.display());
     };
@@ -185,10 +267,15 @@ fn augmentation(options: &TrainDetector) -> Augmentation {
 fn groups(options: &TrainDetector) -> Vec<Group<AdamW>> {
     let decaying = AdamWConfig::new().with_weight_decay(options.weight_decay);
     let plain = AdamWConfig::new().with_weight_decay(0.0);
-    let of_backbone = NORMS_AND_BIASES.map(|pattern| format!("model.backbone.{pattern}"));
+    // Alone, or within a network with masks.
+    let backbones = ["", "detr.", "conditional_detr."].map(|detector| format!("{detector}model.backbone."));
+    let within = |pattern: &str| {
+        backbones.iter().map(move |backbone| format!("{backbone}{pattern}")).collect::<Vec<_>>()
+    };
+    let of_backbone = NORMS_AND_BIASES.iter().flat_map(|pattern| within(pattern));
     vec![
         Group::new(of_backbone, plain.build()).with_rate(options.backbone_rate),
-        Group::new(["model.backbone.**"], decaying.build()).with_rate(options.backbone_rate),
+        Group::new(within("**"), decaying.build()).with_rate(options.backbone_rate),
         Group::new(NORMS_AND_BIASES, plain.build()),
     ]
 }
@@ -207,7 +294,12 @@ fn trainer_config(options: &TrainDetector, config: &DetrConfig, data: &CocoFolde
         checkpoint_every: options.checkpoint_every,
         sample_every: options.test.is_some().then_some(options.score_every),
         log_every: 1,
-        task: json!({
+        task: task(options, config, data),
+    }
+}
+
+fn task(options: &TrainDetector, config: &DetrConfig, data: &CocoFolder) -> Value {
+    let mut task = json!({
             "model": config,
             "pictures": data.len(),
             "size": options.size,
@@ -216,54 +308,16 @@ fn trainer_config(options: &TrainDetector, config: &DetrConfig, data: &CocoFolde
             "scales": options.scales,
             "place_loss": options.place_loss.to_string(),
             "backbone_rate": options.backbone_rate.to_string(),
-        }),
+    });
+    if let Some(learned) = options.masks {
+        task["masks"] = json!(format!("{learned:?}"));
     }
+    task
 }
 
 /// What pictures are made ready by.
 fn processor(size: u32) -> Processor {
     Processor::default().with_size(target_size(size))
-}
-
-fn longest(size: u32) -> u32 {
-    (u64::from(size) * 1333 / 800) as u32
-}
-
-fn target_size(size: u32) -> TargetSize {
-    TargetSize { shortest_edge: Some(size), longest_edge: Some(longest(size)), ..TargetSize::default() }
-}
-
-/// The same for other programs.
-fn preprocessor(size: u32) -> Value {
-    json!({
-        "image_processor_type": "DetrImageProcessor",
-        "do_resize": true,
-        "size": {"shortest_edge": size, "longest_edge": longest(size)},
-        "resample": 2,
-        "do_rescale": true,
-        "rescale_factor": 1.0 / 255.0,
-        "do_normalize": true,
-        "image_mean": [0.485, 0.456, 0.406],
-        "image_std": [0.229, 0.224, 0.225],
-        "do_pad": true,
-    })
-}
-
-/// `config.json`, as transformers reads it.
-fn description(config: &DetrConfig) -> Result<Value> {
-    let Value::Object(mut fields) = serde_json::to_value(config)? else { bail!("the network's config") };
-    fields.retain(|_, value| !value.is_null());
-    let class = match config.model_type {
-        ModelType::Detr => "DetrForObjectDetection",
-        ModelType::ConditionalDetr => "ConditionalDetrForObjectDetection",
-    };
-    fields.insert("architectures".to_owned(), json!([class]));
-    if let Some(names) = &config.id2label {
-        let numbers: Map<String, Value> =
-            names.iter().map(|(id, name)| (name.clone(), json!(id.parse::<u64>().unwrap_or(0)))).collect();
-        fields.insert("label2id".to_owned(), Value::Object(numbers));
-    }
-    Ok(Value::Object(fields))
 }
 
 fn bar(step: usize, steps: usize) -> Result<ProgressBar> {
@@ -284,7 +338,7 @@ struct Report {
     loss: Option<f32>,
 }
 
-impl Observer<Detr> for Report {
+impl<L: Learner> Observer<L> for Report {
     fn on_step(&mut self, report: &StepReport) -> Result<(), BoxError> {
         let smooth = self.loss.map_or(report.loss, |loss| 0.98 * loss + 0.02 * report.loss);
         self.loss = Some(smooth);
@@ -299,7 +353,7 @@ impl Observer<Detr> for Report {
         Ok(())
     }
 
-    fn on_checkpoint(&mut self, _: &Path, averaged: &Detr) -> Result<(), BoxError> {
+    fn on_checkpoint(&mut self, _: &Path, averaged: &L) -> Result<(), BoxError> {
         std::fs::create_dir_all(&self.folder)?;
         for (name, value) in
             [("config.json", &self.description), ("preprocessor_config.json", &self.preprocessor)]
@@ -312,36 +366,14 @@ impl Observer<Detr> for Report {
         Ok(save(averaged, self.folder.join("model.safetensors"), &SaveOptions::default())?)
     }
 
-    fn on_sample(&mut self, step: usize, averaged: &Detr) -> Result<(), BoxError> {
+    fn on_sample(&mut self, step: usize, averaged: &L) -> Result<(), BoxError> {
         let Some(scores) = &mut self.scores else { return Ok(()) };
         let found = scores.take(step, averaged)?;
-        let told = format!("step {step}: AP {:.4}, AP50 {:.4}, AP75 {:.4}", found.AP, found.AP50, found.AP75);
+        let told = format!("step {step}: {found}");
         match self.bar.is_hidden() {
             true => eprintln!("{told}"),
             false => self.bar.println(told),
         }
         Ok(())
     }
-}
-
-/// What a network finds in pictures, whatever its score.
-pub fn look(
-    network: &Detr,
-    processor: &Processor,
-    pictures: &[Picture],
-    device: &burn::tensor::Device,
-) -> Result<Vec<Vec<kiln::detection::results::Found>>, kiln::picture::PictureError> {
-    let resized = pictures.iter().map(|picture| {
-        let (width, height) = processor.resized(picture.width(), picture.height());
-        if (width, height) == (picture.width(), picture.height()) {
-            Ok(picture.clone())
-        } else {
-            picture.resize(width, height, kiln::picture::Filter::Bilinear)
-        }
-    });
-    let resized: Vec<Picture> = resized.collect::<Result<_, _>>()?;
-    let (pixels, mask) = batch(&resized, processor, device);
-    let sizes: Vec<(u32, u32)> = pictures.iter().map(|p| (p.width(), p.height())).collect();
-    let predictions = network.forward(pixels, mask).predictions;
-    Ok(kiln::detection::results::objects(&predictions, &sizes, 0.0))
 }

@@ -27,6 +27,9 @@ pub struct TrainDetector {
     /// A detector's folder to begin with; without it, a small one is made by the options below, with weights drawn anew
     #[arg(long, value_name = "DIR")]
     pub model: Option<PathBuf>,
+    /// Learn masks too: the mask head alone, on the detector of --model, which stays as it is; or all at once
+    #[arg(long, value_name = "WHAT", num_args = 0..=1, default_missing_value = "head")]
+    pub masks: Option<Learned>,
     /// Which detector is made
     #[arg(long, value_name = "NAME", default_value = "conditional")]
     pub kind: Kind,
@@ -42,7 +45,7 @@ pub struct TrainDetector {
     /// Width of its feed-forward layers
     #[arg(long, value_name = "N", default_value_t = 192)]
     pub feed_forward: usize,
-    /// Attention heads
+    /// Attention heads; masks need --width and these together to be a multiple of 8
     #[arg(long, value_name = "N", default_value_t = 4)]
     pub heads: usize,
     /// Layers of the encoder and of the decoder
@@ -101,6 +104,15 @@ pub struct TrainDetector {
     pub score_every: usize,
     #[command(flatten)]
     pub backend: Backend,
+}
+
+/// What of a network with masks learns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Learned {
+    /// The mask head
+    Head,
+    /// All of it
+    All,
 }
 
 /// A detector that can be made.

@@ -8,7 +8,8 @@ use crate::{fails, succeeds};
 fn scenes(dir: &Path) {
     let data = |name: &str| format!("{}/data/{name}", env!("CARGO_MANIFEST_DIR"));
     let (digits, photos) = (data("mnist"), data("photos"));
-    let arguments = ["scenes", "--out", "scenes", "--count", "6", "--size", "48", "--seed", "3"];
+    let arguments =
+        ["scenes", "--out", "scenes", "--count", "6", "--size", "48", "--seed", "3", "--panoptic"];
     let output = crate::bare(dir, &[&arguments[..], &["--digits", &digits, "--photos", &photos]].concat());
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
@@ -36,7 +37,7 @@ const SMALL: [&str; 20] = [
     "--out",
 ];
 
-fn train(out: &'static str, steps: &'static str, more: &[&'static str]) -> Vec<&'static str> {
+fn train<'a>(out: &'a str, steps: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     [&SMALL[..], &[out, "--steps", steps, "--warmup", "1", "--checkpoint-every", "2"], more].concat()
 }
 
@@ -55,6 +56,55 @@ fn a_run_that_goes_on_is_the_run_in_one_piece() {
     let scene = "scenes/images/00000001.png";
     succeeds(dir.path(), &["detect", scene, "--model", "whole/model", "--out", "found"]);
     assert!(!weights("whole").is_empty());
+}
+
+/// Masks draw on three maps: a backbone of two stages.
+fn with_two_stages<'a>(arguments: Vec<&'a str>) -> Vec<&'a str> {
+    let longer = |(place, word): (usize, &'a str)| match place {
+        6 => "8,8,8",
+        8 => "1,1",
+        _ => word,
+    };
+    arguments.into_iter().enumerate().map(longer).collect()
+}
+
+#[test]
+fn masks_are_learnt_with_boxes_or_on_them() {
+    let dir = tempfile::tempdir().unwrap();
+    scenes(dir.path());
+    let test = ["--test", "scenes", "--score-every", "2", "--heads", "8"];
+    // Boxes first, and masks on them; both at once; and another decoder.
+    succeeds(dir.path(), &with_two_stages(train("boxes", "2", &test)));
+    let on_them = ["--model", "boxes/model", "--masks", "head"];
+    let at_once = ["--masks", "all", "--kind", "detr"];
+    let runs: [(&str, &[&str]); 3] = [
+        ("head", &on_them),
+        ("all", &[&at_once[..], &test].concat()),
+        ("other", &[&["--masks", "all"][..], &test].concat()),
+    ];
+    for (out, more) in runs {
+        succeeds(dir.path(), &with_two_stages(train(out, "2", more)));
+        let model = format!("{out}/model");
+        let scene = "scenes/images/00000001.png";
+        let found = format!("{out}/found");
+        succeeds(dir.path(), &["detect", scene, "--model", &model, "--out", &found, "--threshold", "0.01"]);
+        assert!(dir.path().join(out).join("found/panoptic.json").exists(), "{out}");
+    }
+    // What was scored on the way is scored again.
+    for more in [&["--masks"][..], &["--panoptic"]] {
+        let file = if more == ["--masks"] { "annotations.json" } else { "panoptic.json" };
+        let results = if more == ["--masks"] { "results.json" } else { "panoptic.json" };
+        let (truth, found) = (format!("scenes/{file}"), format!("all/{results}"));
+        let output = crate::bare(dir.path(), &[&["score", &truth, &found], more].concat());
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    fails(dir.path(), &with_two_stages(train("none", "2", &["--masks", "all"])), "multiple of 8");
+    let file = dir.path().join("scenes/annotations.json");
+    let mut data: serde_json::Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+    data["annotations"][0].as_object_mut().unwrap().remove("segmentation");
+    fs::write(&file, data.to_string()).unwrap();
+    fails(dir.path(), &with_two_stages(train("none", "2", &["--masks", "all", "--heads", "8"])), "mask");
+    assert!(!dir.path().join("none").exists());
 }
 
 #[test]
