@@ -123,9 +123,9 @@ pub(super) fn ddim_inverse(fields: &Fields, request: &Request) -> Result<Schedul
     rungs.reverse();
     let stride = (count / request.steps) as f64;
     let time = |rung: f64| (rung + 1.0) / count as f64;
-    // Beyond the first rung lies the data, or the first rung once more.
+    // Beyond the first rung lies the data, or the first rung once more: a hair's breadth off, as another rung is told there.
     let to_the_data = fields.set_alpha_to_one.unwrap_or(true);
-    let beyond = if to_the_data { 0.0 } else { ladder.time(0) };
+    let beyond = if to_the_data { 0.0 } else { ladder.time(0) * (1.0 - 1e-9) };
     let from = |rung: f64| if rung >= stride { time(rung - stride) } else { beyond };
     let jumps: Vec<_> = rungs.iter().map(|&rung| [from(rung), time(rung)]).collect();
     let told = jumps.iter().zip(&rungs).map(|([from, _], rung)| (*from, *rung)).collect();

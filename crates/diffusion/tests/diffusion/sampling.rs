@@ -286,3 +286,26 @@ fn a_shift_keeps_the_ends() {
     assert_eq!(times, [1.0, 0.75, 0.0]);
     assert!(grid::shifted(&times, 0.0).is_err());
 }
+
+/// Up to the noise and down again along the same grid, in fine steps: what was there comes back.
+#[test]
+fn inversion_is_undone_by_sampling() {
+    let process = VariancePreserving::default();
+    let data = mixture(&process);
+    let times: Vec<f64> = (0..=400).map(|i| 0.9 - 0.85 * f64::from(i) / 400.0).collect();
+    let down = Sampler::new(SolverConfig::ddim(), &times).unwrap().with_finish(Finish::AtGridEnd);
+    let up = times.windows(2).rev().map(|pair| [pair[1], pair[0]]).collect();
+    let up = Sampler::with_jumps(SolverConfig::ddim(), up).unwrap().with_finish(Finish::AtGridEnd);
+    let x = Tensor::<2>::from_floats([[-0.7], [-0.2], [0.4], [1.1]], &Device::flex());
+    let run = |sampler: &Sampler, x: Tensor<2>| {
+        let noise = keyed_noise([4, 1], KEY, &Device::flex());
+        sampler.start(&process, &data, x, noise).unwrap().finish()
+    };
+    let back = run(&down, run(&up, x.clone()));
+    let apart = floats(back - x).into_iter().map(f32::abs).fold(0.0, f32::max);
+    assert!(apart < 0.02, "{apart}");
+
+    let both_ways = vec![[0.5, 0.4], [0.4, 0.6]];
+    let refused = Sampler::with_jumps(SolverConfig::ddim(), both_ways);
+    assert!(matches!(refused, Err(DiffusionError::Grid { .. })), "{refused:?}");
+}
