@@ -41,7 +41,7 @@ pub const STABLE_DIFFUSION: &[&str] = &[
 /// # use burn::tensor::Device;
 /// use kiln_pipelines::{Request, StableDiffusion, pictures};
 /// # fn main() -> Result<(), kiln_pipelines::PipelineError> {
-/// # let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/stable_diffusion");
+/// # let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/distilled");
 /// let pipeline = StableDiffusion::open(folder, &Device::flex())?;
 /// let request = Request { steps: 2, seed: 7, ..Request::new("a lighthouse in the rain") };
 /// let drawn = pipeline.draw(&request, &mut |progress| {
