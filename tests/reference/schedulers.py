@@ -100,10 +100,15 @@ RUNS = {
     "unipc_bh1": ("UniPCMultistep", STABLE | dict(solver_type="bh1", use_karras_sigmas=True, final_sigmas_type="sigma_min"), 6, {}),
     "unipc_noise": ("UniPCMultistep", STABLE | dict(predict_x0=False, final_sigmas_type="sigma_min", disable_corrector=[0]), 6, {}),
     "unipc_v": ("UniPCMultistep", STABLE | V | dict(lower_order_final=True, timestep_spacing="trailing"), 5, {}),
+    "sa_solver": ("SASolver", STABLE, 10, {}),
+    "sa_solver_high": ("SASolver", STABLE | dict(predictor_order=3, corrector_order=4, lower_order_final=False, timestep_spacing="trailing"), 12, {}),
+    "sa_solver_noise": ("SASolver", STABLE | V | dict(algorithm_type="noise_prediction", predictor_order=3, corrector_order=3), 8, {}),
+    "sa_solver_flow": ("SASolver", dict(use_flow_sigmas=True, prediction_type="flow_prediction", flow_shift=3.0, corrector_order=1), 6, {}),
     "lcm_v": ("LCM", V | dict(timestep_scaling=10.0, original_inference_steps=25), 4, {}),
     "tcd": ("TCD", dict(clip_sample=False), 4, dict(eta=0.3)),
     "tcd_none": ("TCD", dict(), 5, dict(eta=0.0)),
     "edm_euler_exponential": ("EDMEuler", dict(sigma_schedule="exponential"), 5, {}),
+    "edm_euler_v": ("EDMEuler", V | dict(sigma_data=1.0, sigma_max=120.0), 5, {}),
     "edm_dpmpp_2m": ("EDMDPMSolverMultistep", dict(), 6, {}),
     "flow_euler": ("FlowMatchEulerDiscrete", dict(), 6, {}),
     "flow_euler_terminal": ("FlowMatchEulerDiscrete", dict(shift=2.0, shift_terminal=0.1), 5, {}),
@@ -170,7 +175,8 @@ def run(kind, config, steps, arguments):
     if hasattr(scheduler, "sigmas") and not kind.startswith("KDPM2"):
         # A level that no step goes to is left out.
         found["sigmas"] = scheduler.sigmas[: len(timesteps) + 1]
-    if hasattr(scheduler, "add_noise"):
+    # SASolver's adds noise as on a ladder, on a flow too.
+    if hasattr(scheduler, "add_noise") and not (kind == "SASolver" and config.get("use_flow_sigmas")):
         original, noise = randn(2, 2, 4, 4), randn(2, 2, 4, 4)
         at = scheduler.timesteps[[0, len(timesteps) // 2]]
         inputs |= {"add_noise.original": original, "add_noise.noise": noise, "add_noise.timesteps": at}

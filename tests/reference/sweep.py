@@ -48,6 +48,7 @@ LOWER = one_of("lower_order_final", False, True)
 CLIP = [{}, dict(clip_sample=True), dict(clip_sample=False), dict(clip_sample=True, clip_sample_range=0.8)]
 RANGE = [{}, {}, dict(sigma_min=0.03, sigma_max=14.0)]
 EDM = [
+    one_of("prediction_type", "v_prediction"),
     one_of("sigma_schedule", "exponential"),
     one_of("sigma_data", 0.7),
     one_of("rho", 5.0),
@@ -83,6 +84,10 @@ CLASSES = {
     "UniPCMultistep": [
         BETAS, PREDICTION, SPACING, OFFSET, ZERO_SNR, LEVELS * 2 + FLOW, FINAL, THRESHOLD, ORDER, LOWER, one_of("predict_x0", True, False),
         one_of("solver_type", "bh1", "bh2"), one_of("disable_corrector", [0], [1, 2]), RANGE,
+    ],
+    "SASolver": [
+        BETAS, PREDICTION, SPACING, OFFSET, LEVELS * 2 + FLOW, THRESHOLD, LOWER, one_of("algorithm_type", "noise_prediction"),
+        one_of("predictor_order", 1, 3, 4), one_of("corrector_order", 1, 3, 4), one_of("lambda_min_clipped", -5.1),
     ],
     "EDMEuler": EDM,
     "EDMDPMSolverMultistep": EDM + [

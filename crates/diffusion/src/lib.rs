@@ -82,8 +82,8 @@ pub use solver::{
     Advance, Ancestral, Averaged, Beginning, Block, Boundary, Clock, Consistency, Corrected, Corrector,
     DormandPrince, DpmSolver, Euler, FinalOrder, Heun, History, Integrand, LinearMultistep, Midpoint, Nodes,
     Pace, Pndm, Predictor, PredictorCorrector, SOLVERS, SavedState, SecondOrder, SingleStep, Solver,
-    SolverConfig, SolverEntry, SolverKind, SolverState, StepContext, StepFunction, Stepper, Stochasticity,
-    Tally, Tolerance, Trajectory, UniPc, Variance,
+    SolverConfig, SolverEntry, SolverKind, SolverState, StepContext, StepFunction, Stepper, StochasticAdams,
+    Stochasticity, Tally, Tolerance, Trajectory, UniPc, Variance,
 };
 
 /// The README's example, compiled as a test.

@@ -11,6 +11,7 @@
 //! | score | `-eps / sigma` | Song, Ermon 2019 |
 //! | velocity | `alpha' x_0 + sigma' eps` | Lipman et al. 2023; for rectified flow `eps - x_0` |
 //! | EDM | `(sigma x_0 / s - alpha s eps) / m`, `m² = sigma² + alpha² s²` | Karras et al. 2022, table 1, s = sigma_data |
+//! | EDM v | `(alpha s eps - sigma x_0 / s) / m`: EDM's with the sign of v, which it is for s = 1 | CosXL's networks |
 //! | consistency | `(x_0 - c_skip x / alpha) / c_out`, see below | Song et al. 2023, appendix C |
 //!
 //! A consistency model's output is EDM's, but that the network is the identity at the least noise ratio f, and not at 0: with r = sigma / alpha,
@@ -55,6 +56,11 @@ pub enum Prediction {
         /// The standard deviation of the data.
         sigma_data: f64,
     },
+    /// EDM's preconditioned output with the other sign, as networks have it that learned v before.
+    EdmV {
+        /// The standard deviation of the data.
+        sigma_data: f64,
+    },
     /// A consistency model's, EDM's preconditioned output with the identity at `sigma_floor`. Its network's input is scaled as EDM's.
     Consistency {
         /// The standard deviation of the data.
@@ -89,6 +95,7 @@ impl Prediction {
             Self::Score => "score",
             Self::Velocity => "velocity",
             Self::Edm { .. } => "edm",
+            Self::EdmV { .. } => "edm_v",
             Self::Consistency { .. } => "consistency",
         }
     }
@@ -139,6 +146,14 @@ impl Prediction {
                     output: [sigma / (sigma_data * m), -share / m],
                 }
             }
+            Self::EdmV { sigma_data } => {
+                let Coefficients { data, noise, output } = Self::Edm { sigma_data }.coefficients(law);
+                Coefficients {
+                    data: [data[0], -data[1]],
+                    noise: [noise[0], -noise[1]],
+                    output: output.map(|c| -c),
+                }
+            }
             Self::Consistency { sigma_data, sigma_floor } => {
                 let ratio = sigma / alpha_divisor;
                 let beyond = ratio - sigma_floor;
@@ -159,7 +174,7 @@ impl Prediction {
     #[must_use]
     pub fn input_scale(self, law: &Law) -> f64 {
         match self {
-            Self::Edm { sigma_data } | Self::Consistency { sigma_data, .. } => {
+            Self::Edm { sigma_data } | Self::EdmV { sigma_data } | Self::Consistency { sigma_data, .. } => {
                 1.0 / law.sigma.hypot(law.alpha * sigma_data)
             }
             Self::Noise | Self::Sample | Self::V | Self::Score | Self::Velocity => 1.0,
@@ -221,7 +236,7 @@ impl Prediction {
             Self::Noise | Self::Score if process.alpha(process.t_max()) <= FLOOR => {
                 Err(DiffusionError::Pole { prediction: self.name(), t: process.t_max() })
             }
-            Self::Edm { sigma_data } | Self::Consistency { sigma_data, .. } => {
+            Self::Edm { sigma_data } | Self::EdmV { sigma_data } | Self::Consistency { sigma_data, .. } => {
                 crate::error::require("sigma_data", "above 0", sigma_data, sigma_data > 0.0).map(drop)
             }
             Self::Noise | Self::Score | Self::Sample | Self::V | Self::Velocity => Ok(()),

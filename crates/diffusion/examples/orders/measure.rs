@@ -92,7 +92,7 @@ pub(crate) fn even(from: f64, to: f64, steps: usize) -> Vec<f64> {
 
 /// Even steps, but the first of them in ever smaller ones towards the start, down to a share of `steps^-3`: what a multistep rule loses
 /// while it has no memory is then below what is measured.
-fn gentle(from: f64, to: f64, steps: usize) -> Vec<f64> {
+pub(crate) fn gentle(from: f64, to: f64, steps: usize) -> Vec<f64> {
     let coarse = even(from, to, steps);
     let smallest = (steps as f64).powi(-3);
     let mut shares = vec![1.0];

@@ -6,7 +6,7 @@ use super::common::Result;
 use super::consistency::consistency_models;
 use super::fields::{Fields, parse};
 use super::flow::{flow_euler, flow_heun};
-use super::integrators::{deis, dpm_multistep, dpm_singlestep, edm_dpm, edm_euler, unipc};
+use super::integrators::{deis, dpm_multistep, dpm_singlestep, edm_dpm, edm_euler, sa_solver, unipc};
 use super::ipndm::ipndm;
 use super::on_levels::{euler, euler_ancestral, heun, kdpm2, kdpm2_ancestral, lms};
 use super::on_rungs::{ddim, ddim_inverse, ddpm, lcm, pndm, tcd};
@@ -34,6 +34,7 @@ pub const SCHEDULERS: &[(&str, Reader)] = &[
     ("DPMSolverSinglestepScheduler", Reader(dpm_singlestep)),
     ("DEISMultistepScheduler", Reader(deis)),
     ("UniPCMultistepScheduler", Reader(unipc)),
+    ("SASolverScheduler", Reader(sa_solver)),
     ("EDMEulerScheduler", Reader(edm_euler)),
     ("EDMDPMSolverMultistepScheduler", Reader(edm_dpm)),
     ("FlowMatchEulerDiscreteScheduler", Reader(flow_euler)),

@@ -68,6 +68,10 @@ pub(super) enum Algorithm {
     SdeDpmSolverPlusPlus,
     #[serde(rename = "deis")]
     Deis,
+    #[serde(rename = "data_prediction")]
+    DataPrediction,
+    #[serde(rename = "noise_prediction")]
+    NoisePrediction,
 }
 
 /// `solver_type`.
@@ -150,6 +154,8 @@ pub(super) struct Fields {
     pub(super) sample_max_value: Option<f64>,
     pub(super) variance_type: Option<VarianceName>,
     pub(super) solver_order: Option<usize>,
+    pub(super) predictor_order: Option<usize>,
+    pub(super) corrector_order: Option<usize>,
     pub(super) algorithm_type: Option<Algorithm>,
     pub(super) solver_type: Option<SolverType>,
     pub(super) lower_order_final: Option<bool>,

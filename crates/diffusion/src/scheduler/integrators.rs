@@ -11,7 +11,7 @@ use super::on_rungs::rungs_below;
 use super::{NoiseAfter, Request, Scaling, Schedule};
 use crate::{
     Clock, DpmSolver, Edm, FinalOrder, Integrand, LinearMultistep, Nodes, Prediction, Process, SecondOrder,
-    SingleStep, SolverConfig, StepFunction, Stochasticity, UniPc,
+    SingleStep, SolverConfig, StepFunction, StochasticAdams, Stochasticity, UniPc,
 };
 
 /// Whether levels from Karras's formula (and its kin) are told as whole rungs.
@@ -26,7 +26,7 @@ pub(super) enum ToldRungs {
 pub(super) enum LastLevel {
     /// As `final_sigmas_type` says.
     AsAsked,
-    /// At the ladder's least level: its logarithm is needed.
+    /// At the least level: its logarithm is needed.
     Least,
 }
 
@@ -57,8 +57,10 @@ pub(super) fn integrator(
     }
     let mut told = rungs_below(&spaced, Spacing::Linspace, steps, [count, end], Rounding::OneMore)?;
     let mut sigmas: Vec<f64> = told.iter().map(|&rung| levels::at_rung(&table, rung)).collect();
+    let mut least = table[0];
     if let Some(respaced) = levels::respaced(fields, table[0], table[count - 1], steps)? {
         sigmas = respaced;
+        least = sigmas[sigmas.len() - 1];
         told = sigmas.iter().map(|&sigma| levels::rung_in(&logs, sigma)).collect();
         let cosine = fields.beta_schedule == Some(BetaName::Cosine);
         let whole = fields.use_karras_sigmas == Some(true) || fields.use_lu_lambdas == Some(true);
@@ -70,7 +72,7 @@ pub(super) fn integrator(
     }
     sigmas.push(match (last, fields.final_sigmas_type.unwrap_or_default()) {
         (LastLevel::AsAsked, FinalSigma::Zero) => 0.0,
-        (LastLevel::AsAsked, FinalSigma::SigmaMin) | (LastLevel::Least, _) => table[0],
+        (LastLevel::AsAsked, FinalSigma::SigmaMin) | (LastLevel::Least, _) => least,
     });
     let mut schedule =
         on_levels(Box::new(ladder), prediction(fields)?, solver, &sigmas, told, Scaling::Sample)?;
@@ -94,8 +96,10 @@ pub(super) fn flow_integrator(fields: &Fields, request: &Request, solver: Solver
         .collect();
     let told = sigmas.iter().map(|sigma| (sigma * count as f64).floor()).collect();
     sigmas.push(match fields.final_sigmas_type.unwrap_or_default() {
-        // DEIS needs the logarithm of where it goes: it stays where it is.
-        _ if matches!(solver, SolverConfig::LinearMultistep(_)) => sigmas[sigmas.len() - 1],
+        // These need the logarithm of where they go: they stay where they are.
+        _ if matches!(solver, SolverConfig::LinearMultistep(_) | SolverConfig::StochasticAdams(_)) => {
+            sigmas[sigmas.len() - 1]
+        }
         FinalSigma::Zero => 0.0,
         FinalSigma::SigmaMin => {
             return Err(config("final_sigmas_type", "is sigma_min, which a flow has not"));
@@ -121,6 +125,9 @@ pub(super) fn dpm_rule(fields: &Fields, final_order: FinalOrder) -> Result<DpmSo
         Algorithm::DpmSolverPlusPlus | Algorithm::Deis => (Integrand::Data, Stochasticity::Deterministic),
         Algorithm::SdeDpmSolver => (Integrand::Noise, Stochasticity::Stochastic),
         Algorithm::SdeDpmSolverPlusPlus => (Integrand::Data, Stochasticity::Stochastic),
+        Algorithm::DataPrediction | Algorithm::NoisePrediction => {
+            return Err(config("algorithm_type", "is SASolverScheduler's"));
+        }
     };
     let second_order = match fields.solver_type.unwrap_or(SolverType::Midpoint) {
         SolverType::Heun => SecondOrder::Heun,
@@ -190,6 +197,32 @@ pub(super) fn unipc(fields: &Fields, request: &Request) -> Result<Schedule> {
     integrator(fields, request, None, ToldRungs::Whole, LastLevel::AsAsked, SolverConfig::UniPc(rule))
 }
 
+/// The rungs at which `SASolverScheduler` draws noise, whole ones of a thousand or of any other number.
+const SA_SOLVER_NOISY: [f64; 2] = [200.0, 800.0];
+
+pub(super) fn sa_solver(fields: &Fields, request: &Request) -> Result<Schedule> {
+    let integrand = match fields.algorithm_type {
+        None | Some(Algorithm::DataPrediction) => Integrand::Data,
+        Some(Algorithm::NoisePrediction) => Integrand::Noise,
+        Some(_) => return Err(config("algorithm_type", "is not data_prediction or noise_prediction")),
+    };
+    let (flow, count) =
+        (fields.use_flow_sigmas == Some(true), fields.num_train_timesteps.unwrap_or(1000) as f64);
+    // The rung that a network is told is cut down to a whole one.
+    let time = |rung: f64| (rung + if flow { 0.0 } else { 1.0 }) / count;
+    let noisy = [time(SA_SOLVER_NOISY[0]), time(SA_SOLVER_NOISY[1] + 1.0).next_down()];
+    let lowered = fields.lower_order_final.unwrap_or(true);
+    let solver = SolverConfig::StochasticAdams(StochasticAdams {
+        predictor_order: fields.predictor_order.unwrap_or(2),
+        corrector_order: fields.corrector_order.unwrap_or(2),
+        integrand,
+        tau: 1.0,
+        noisy_between: Some(noisy),
+        final_order: if lowered { FinalOrder::Lowered } else { FinalOrder::Kept },
+    });
+    integrator(fields, request, None, ToldRungs::Whole, LastLevel::Least, solver)
+}
+
 /// EDM's levels: Karras's or exponential, told as a quarter of their logarithm.
 pub(super) fn edm(fields: &Fields, request: &Request, solver: SolverConfig) -> Result<Schedule> {
     let (min, max) = (fields.sigma_min.unwrap_or(0.002), fields.sigma_max.unwrap_or(80.0));
@@ -197,10 +230,11 @@ pub(super) fn edm(fields: &Fields, request: &Request, solver: SolverConfig) -> R
     let process = Edm::new(min, max)?;
     let meaning = match fields.prediction_type.unwrap_or(PredictionName::Epsilon) {
         PredictionName::Epsilon => Prediction::Edm { sigma_data },
+        PredictionName::VPrediction => Prediction::EdmV { sigma_data },
         other => {
             return Err(config(
                 "prediction_type",
-                format!("is {other:?}; EDM's schedulers take epsilon here"),
+                format!("is {other:?}; EDM's schedulers take epsilon and v_prediction"),
             ));
         }
     };

@@ -16,6 +16,7 @@
 //! | `DPMSolverMultistepScheduler`, `EDMDPMSolverMultistepScheduler` | [`DpmSolver`](crate::DpmSolver) | noise levels |
 //! | `DPMSolverSinglestepScheduler` | [`SingleStep`](crate::SingleStep) | noise levels |
 //! | `UniPCMultistepScheduler` | [`UniPc`](crate::UniPc) | noise levels |
+//! | `SASolverScheduler` | [`StochasticAdams`](crate::StochasticAdams) | noise levels |
 //! | `LCMScheduler`, `TCDScheduler` | [`Consistency`](crate::Consistency), [`Trajectory`](crate::Trajectory) | rungs |
 //! | `CMStochasticIterativeScheduler` | [`Consistency`](crate::Consistency) | noise levels |
 //! | `ScoreSdeVeScheduler`, `ScoreSdeVpScheduler` | [`PredictorCorrector`](crate::PredictorCorrector) | even in t |
@@ -138,7 +139,8 @@ impl Schedule {
         match (self.scaling, self.prediction) {
             (Scaling::Sample, Prediction::Score | Prediction::Consistency { .. }) => law.sigma,
             (Scaling::NoiseRatio, _) if self.spacing != Some(fields::Spacing::Leading) => law.sigma,
-            (Scaling::NoiseRatio, _) | (Scaling::Sample, Prediction::Edm { .. }) => {
+            (Scaling::NoiseRatio, _)
+            | (Scaling::Sample, Prediction::Edm { .. } | Prediction::EdmV { .. }) => {
                 law.alpha.hypot(law.sigma)
             }
             (Scaling::Sample, _) => 1.0,

@@ -27,6 +27,7 @@ fn class_of(name: &str) -> Option<(&'static str, Value)> {
             ("DPMSolverSinglestepScheduler", json!({"algorithm_type": "dpmsolver++", "solver_order": 2}))
         }
         "unipc" => ("UniPCMultistepScheduler", json!({})),
+        "sa-solver" => ("SASolverScheduler", json!({})),
         "deis" => ("DEISMultistepScheduler", json!({})),
         "lms" => ("LMSDiscreteScheduler", json!({})),
         "pndm" => ("PNDMScheduler", json!({"skip_prk_steps": true})),
@@ -68,7 +69,7 @@ pub fn with_solver(text: &str, name: &str) -> Result<String, DiffusionError> {
         match name {
             "euler" => class = "FlowMatchEulerDiscreteScheduler",
             "heun" => class = "FlowMatchHeunDiscreteScheduler",
-            "dpmpp-2m" | "dpmpp-3m" | "dpmpp-2m-sde" | "dpmpp-2s" | "unipc" | "deis" => {
+            "dpmpp-2m" | "dpmpp-3m" | "dpmpp-2m-sde" | "dpmpp-2s" | "unipc" | "sa-solver" | "deis" => {
                 object.insert("use_flow_sigmas".to_owned(), true.into());
                 object.insert("prediction_type".to_owned(), "flow_prediction".into());
                 object.insert("flow_shift".to_owned(), fields.shift.unwrap_or(1.0).into());

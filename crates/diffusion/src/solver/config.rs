@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Ancestral, Clock, Consistency, Corrector, DormandPrince, DpmSolver, Euler, FinalOrder, Heun, Integrand,
     LinearMultistep, Midpoint, Nodes, Pndm, Predictor, PredictorCorrector, SingleStep, Stepper,
-    Stochasticity, Trajectory, UniPc, Variance, start,
+    StochasticAdams, Stochasticity, Trajectory, UniPc, Variance, start,
 };
 use crate::error::require;
 use crate::{DiffusionError, Process};
@@ -52,6 +52,8 @@ pub enum SolverConfig {
     SingleStep(SingleStep),
     /// [`UniPc`].
     UniPc(UniPc),
+    /// [`StochasticAdams`]: SA-Solver.
+    StochasticAdams(StochasticAdams),
     /// [`LinearMultistep`]: LMS and DEIS.
     LinearMultistep(LinearMultistep),
     /// [`Pndm`].
@@ -134,6 +136,16 @@ impl SolverConfig {
                     .map(drop)
             }
             Self::UniPc(rule) => order("the order of UniPC", rule.order),
+            Self::StochasticAdams(rule) => {
+                let fits = |order: usize, least: usize| (least..=4).contains(&order);
+                let (predictor, corrector) = (rule.predictor_order, rule.corrector_order);
+                let what = "the order of SA-Solver's predictor";
+                require(what, "from 1 to 4", predictor as f64, fits(predictor, 1))?;
+                let what = "the order of SA-Solver's corrector";
+                require(what, "from 0 to 4", corrector as f64, fits(corrector, 0))?;
+                let fits = rule.tau >= 0.0 && rule.tau.is_finite();
+                require("tau of SA-Solver", "a number from 0", rule.tau, fits).map(drop)
+            }
             Self::LinearMultistep(rule) => {
                 let fits = (1..=8).contains(&rule.order);
                 require("the order of the multistep rule", "from 1 to 8", rule.order as f64, fits).map(drop)
@@ -205,6 +217,7 @@ impl SolverConfig {
             Self::DpmSolver(rule) => start(rule, "DPM-Solver"),
             Self::SingleStep(rule) => start(rule, "singlestep DPM-Solver"),
             Self::UniPc(rule) => start(rule, "UniPC"),
+            Self::StochasticAdams(rule) => start(rule, "SA-Solver"),
             Self::LinearMultistep(rule) => start(rule, "the linear multistep rule"),
             Self::Pndm(rule) => start(rule, "PNDM"),
             Self::Consistency(rule) => start(rule, "consistency"),
@@ -327,6 +340,13 @@ pub const SOLVERS: &[SolverEntry] = &[
         "UniPC, predictor and corrector (Zhao et al. 2023)",
     ),
     entry(
+        "sa-solver",
+        1,
+        1,
+        SolverConfig::StochasticAdams(StochasticAdams::DEFAULT),
+        "SA-Solver, stochastic Adams predictor and corrector (Xue et al. 2023)",
+    ),
+    entry(
         "deis",
         3,
         1,
@@ -434,6 +454,7 @@ const fn entry(
             SolverKind::Stochastic
         }
         SolverConfig::PredictorCorrector(_) => SolverKind::Stochastic,
+        SolverConfig::StochasticAdams(StochasticAdams { tau, .. }) if tau > 0.0 => SolverKind::Stochastic,
         SolverConfig::Consistency(_) | SolverConfig::Trajectory(_) => SolverKind::Consistency,
         _ => SolverKind::Deterministic,
     };

@@ -23,8 +23,8 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::{Advance, History, Solver, StepContext};
-use crate::Law;
 use crate::blend::{scale, sum};
+use crate::{Estimate, Law};
 
 /// Which of the two estimates is integrated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +35,15 @@ pub enum Integrand {
     Data,
     /// The noise: DPM-Solver.
     Noise,
+}
+
+impl Integrand {
+    pub(super) fn of<const D: usize>(self, estimate: &Estimate<D>) -> Tensor<D> {
+        match self {
+            Self::Data => estimate.data.clone(),
+            Self::Noise => estimate.noise.clone(),
+        }
+    }
 }
 
 /// The weight of the first difference at order 2.
@@ -178,11 +187,7 @@ impl<const D: usize> Solver<D> for DpmSolver {
         s: f64,
     ) -> Advance<D> {
         let estimate = context.denoiser.denoise(x.clone(), t);
-        let integrand = match self.integrand {
-            Integrand::Data => estimate.data.clone(),
-            Integrand::Noise => estimate.noise.clone(),
-        };
-        state.push(t, integrand, self.order);
+        state.push(t, self.integrand.of(&estimate), self.order);
 
         let lambda = |time: f64| context.process.log_snr(time) / 2.0;
         let (from, to) = (context.process.law(t), context.process.law(s));

@@ -10,6 +10,7 @@ mod ancestral;
 mod clock;
 mod config;
 mod consistency;
+mod corrected;
 mod dormand_prince;
 mod dpm_solver;
 pub(crate) mod embedded;
@@ -19,9 +20,11 @@ mod history;
 mod linear_multistep;
 mod midpoint;
 mod pndm;
+mod polynomial;
 mod predictor_corrector;
 mod single_step;
 mod state;
+mod stochastic_adams;
 mod uni_pc;
 
 use std::fmt::{self, Debug};
@@ -32,6 +35,7 @@ pub use ancestral::{Ancestral, Variance};
 pub use clock::Clock;
 pub use config::{SOLVERS, SolverConfig, SolverEntry, SolverKind};
 pub use consistency::{Boundary, Consistency, Trajectory};
+pub use corrected::Corrected;
 pub use dormand_prince::DormandPrince;
 pub use dpm_solver::{DpmSolver, FinalOrder, Integrand, SecondOrder, Stochasticity};
 pub use embedded::{Pace, Tally, Tolerance};
@@ -45,7 +49,8 @@ pub use predictor_corrector::{Corrector, Predictor, PredictorCorrector};
 pub use single_step::{Block, SingleStep};
 pub(crate) use state::start;
 pub use state::{SavedState, SolverState, Stepper};
-pub use uni_pc::{Corrected, StepFunction, UniPc};
+pub use stochastic_adams::StochasticAdams;
+pub use uni_pc::{StepFunction, UniPc};
 
 use crate::{Denoiser, Estimate, Process};
 

@@ -17,7 +17,7 @@
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::dpm_solver::{DpmSolver, FinalOrder, Integrand, SecondOrder};
+use super::dpm_solver::{DpmSolver, FinalOrder, SecondOrder};
 use super::{Advance, SavedState, Solver, SolverState, StepContext};
 use crate::blend::{scale, sum};
 
@@ -78,10 +78,6 @@ impl<const D: usize> Solver<D> for SingleStep {
     ) -> Advance<D> {
         let rule = self.rule;
         let estimate = context.denoiser.denoise(x.clone(), t);
-        let integrand = match rule.integrand {
-            Integrand::Data => estimate.data.clone(),
-            Integrand::Noise => estimate.noise.clone(),
-        };
         let lambda = |time: f64| context.process.log_snr(time) / 2.0;
         let total = context.index + context.remaining + 1;
         let mut used = estimates_used(rule, context.index, total);
@@ -94,7 +90,7 @@ impl<const D: usize> Solver<D> for SingleStep {
             *state = Block { start: Some(x.clone()), estimates: vec![] };
             used = 1;
         }
-        state.estimates.push((t, integrand));
+        state.estimates.push((t, rule.integrand.of(&estimate)));
 
         let begin = state.estimates[0].0;
         let h = lambda(s) - lambda(begin);

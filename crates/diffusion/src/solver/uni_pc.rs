@@ -18,7 +18,7 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::dpm_solver::{FinalOrder, Integrand};
-use super::{Advance, SavedState, Solver, SolverState, StepContext};
+use super::{Advance, Corrected, Solver, StepContext};
 use crate::blend::sum;
 
 /// B(h).
@@ -57,40 +57,6 @@ impl Default for UniPc {
             uncorrected: 0,
             final_order: FinalOrder::Lowered,
         }
-    }
-}
-
-/// The sample before the last step, and the estimates with their times, the newest last.
-#[derive(Clone, Debug)]
-pub struct Corrected<const D: usize> {
-    before: Option<Tensor<D>>,
-    estimates: Vec<(f64, Tensor<D>)>,
-    order: usize,
-}
-
-impl<const D: usize> Default for Corrected<D> {
-    fn default() -> Self {
-        Self { before: None, estimates: vec![], order: 0 }
-    }
-}
-
-impl<const D: usize> SolverState<D> for Corrected<D> {
-    const KEEPS: &'static str =
-        "the order of the last step, the sample before it, and the estimates with their times";
-
-    fn save(&self) -> SavedState<D> {
-        let (times, estimates): (Vec<_>, Vec<_>) = self.estimates.iter().cloned().unzip();
-        let times = std::iter::once(self.order as f64).chain(times).collect();
-        SavedState { times, tensors: self.before.iter().cloned().chain(estimates).collect() }
-    }
-
-    fn load(SavedState { times, tensors }: SavedState<D>) -> Option<Self> {
-        let (order, times) = times.split_first()?;
-        let mut tensors = tensors.into_iter();
-        let before = tensors.next();
-        let estimates: Vec<_> = std::iter::zip(times.iter().copied(), &mut tensors).collect();
-        let whole = estimates.len() == times.len() && tensors.next().is_none();
-        whole.then_some(Self { before, estimates, order: *order as usize })
     }
 }
 
@@ -187,31 +153,25 @@ impl<const D: usize> Solver<D> for UniPc {
         s: f64,
     ) -> Advance<D> {
         let estimate = context.denoiser.denoise(x.clone(), t);
-        let arrived = match self.integrand {
-            Integrand::Data => estimate.data.clone(),
-            Integrand::Noise => estimate.noise.clone(),
-        };
-        let newest_first = |estimates: &[(f64, Tensor<D>)], count: usize| -> Vec<_> {
-            estimates.iter().rev().take(count).cloned().collect()
-        };
+        let arrived = self.integrand.of(&estimate);
         let left_out = context.index.checked_sub(1).is_some_and(|i| i < 64 && self.uncorrected >> i & 1 == 1);
         let x = match state.before.take() {
             Some(before) if !left_out && state.order > 0 => {
-                let past = newest_first(&state.estimates, state.order);
+                let past = state.estimates.newest(state.order);
                 self.update(context, before, &past, t, Some(arrived.clone()))
             }
             _ => x,
         };
-        state.estimates.push((t, arrived));
-        state.estimates.drain(..state.estimates.len().saturating_sub(self.order));
+        state.estimates.push(t, arrived, self.order);
 
         let h = context.process.log_snr(s) - context.process.log_snr(t);
         let order =
             if h.is_finite() { self.order_of(context.remaining).min(state.estimates.len()) } else { 1 };
-        let past = newest_first(&state.estimates, order);
+        let past = state.estimates.newest(order);
         let sample = self.update(context, x.clone(), &past, s, None);
         // A step from pure noise has no length to correct by.
-        *state = Corrected { before: Some(x), order: if h.is_finite() { order } else { 0 }, ..state.clone() };
+        state.before = Some(x);
+        state.order = if h.is_finite() { order } else { 0 };
         Advance { sample, estimate }
     }
 }

@@ -9,7 +9,7 @@ use rstest::rstest;
 
 use crate::{apart, double, doubles, processes};
 
-const ALL: [Prediction; 7] = [
+const ALL: [Prediction; 8] = [
     Prediction::Noise,
     Prediction::Sample,
     Prediction::V,
@@ -17,6 +17,7 @@ const ALL: [Prediction; 7] = [
     Prediction::Velocity,
     Prediction::Edm { sigma_data: 0.5 },
     Prediction::Edm { sigma_data: 1.0 },
+    Prediction::EdmV { sigma_data: 0.5 },
 ];
 
 fn truth() -> Estimate<2> {
@@ -102,6 +103,8 @@ fn outputs_are_the_papers() {
     // The gradient of ln N(x; alpha x_0, sigma²).
     check(Prediction::Score, &law, by(&|d, n| -((a * d + s * n) - a * d) / (s * s)));
     check(Prediction::Velocity, &RectifiedFlow.law(0.3), by(&|d, n| n - d));
+    // On a process that keeps the variance of data of variance 1.
+    check(Prediction::EdmV { sigma_data: 1.0 }, &law, by(&|d, n| a * n - s * d));
     // EDM's table 1: D = c_skip y + c_out F with y = x / alpha and its sigma = sigma / alpha.
     let (sd, level) = (0.5_f64, s / a);
     let c_skip = sd * sd / (level * level + sd * sd);
