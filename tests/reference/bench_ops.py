@@ -1,7 +1,8 @@
 """PyTorch's side of `cargo xtask bench ops --torch`: the cases of crates/backend/benches/ops.rs, same names.
 
 It reads one request a line: `list` gives the cases as JSON, `run NAME` gives {"seconds": [...],
-"peak_memory": bytes}. It ends with its input.
+"peak_memory": bytes}. It ends with its input. With --compile each function is compiled by torch.compile before it is timed; where that
+fails the answer is {"problem": "..."}.
 """
 
 import argparse
@@ -256,7 +257,9 @@ def peak_memory():
 def main(known):
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    torch.set_num_threads(parser.parse_args().threads)
+    parser.add_argument("--compile", action="store_true")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     # The last one asked for stays: it is asked for several times in a row.
     prepared, operation = None, None
@@ -271,8 +274,14 @@ def main(known):
             if name != prepared:
                 operation = None
                 prepared, operation = name, known[name][2]()
+                operation = torch.compile(operation) if options.compile else operation
                 forget_peak()
-            answer = {"seconds": seconds_of(operation), "peak_memory": peak_memory()}
+            try:
+                answer = {"seconds": seconds_of(operation), "peak_memory": peak_memory()}
+            except Exception as error:
+                if not options.compile:
+                    raise
+                answer = {"problem": str(error).strip().splitlines()[0]}
         print(json.dumps(answer), flush=True)
 
 

@@ -20,7 +20,7 @@ use clap::ValueEnum;
 use crate::workspace::Workspace;
 use crate::{process, python};
 use side::{Case, Side};
-use table::{Measured, Row};
+use table::{Beside, Measured, Row};
 
 /// The options of `cargo xtask bench`.
 #[derive(clap::Args)]
@@ -34,6 +34,12 @@ pub struct Options {
     /// Time the same operations in PyTorch, in turn.
     #[arg(long)]
     torch: bool,
+    /// Report PyTorch's functions compiled by `torch.compile` too, where that works. Needs a C++ compiler.
+    #[arg(long, requires = "torch")]
+    compile: bool,
+    /// Report candle too, in the operations and networks that it has; it is built for this machine's CPU.
+    #[arg(long)]
+    candle: bool,
     /// How many times each case is asked for.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
@@ -74,9 +80,10 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let rows = match options.what {
         What::Ops => in_turn(workspace, &OPS, options.only.as_deref(), options, threads)?,
         What::Models => in_turn(workspace, &MODELS, options.only.as_deref(), options, threads)?,
-        What::Training | What::Generate | What::Upscale if options.torch => {
+        What::Training | What::Generate | What::Upscale if options.torch || options.candle => {
             bail!(
-                "`--torch` goes with `ops`, `models` and `pipelines`: there is no PyTorch program to run beside `kiln`"
+                "`--torch` goes with `ops`, `models` and `pipelines`, and `--candle` with the first two: there is no other program to \
+                 run beside `kiln`"
             )
         }
         What::Training => vec![program::training(workspace, &options.backend, options.rounds, threads)?],
@@ -151,21 +158,34 @@ fn in_turn(
         command
     };
     process::run(&mut bench(&["--no-run"]))?;
-    let start = || -> Result<(Side, Option<Side>)> {
-        let kiln = Side::start("kiln", bench(&["--quiet", "--", "--serve", "--backend", &options.backend]))?;
-        if !options.torch {
-            return Ok((kiln, None));
-        }
+    let torch = |extra: &[&str]| -> Result<Side> {
         let mut command = std::process::Command::new(python::interpreter(workspace)?);
         command.current_dir(&workspace.root).arg(pair.script);
-        command.args(["--threads", &threads.to_string()]);
-        Ok((kiln, Some(Side::start("torch", command)?)))
+        command.args(["--threads", &threads.to_string()]).args(extra);
+        Side::start("torch", command)
     };
-    let (mut kiln, mut torch) = start()?;
-    let mut cases = kiln.cases()?;
-    if let Some(torch) = &mut torch {
+    let candle = options.candle.then(|| candle(workspace, threads)).transpose()?;
+    let start = || -> Result<Sides> {
+        let kiln = Side::start("kiln", bench(&["--quiet", "--", "--serve", "--backend", &options.backend]))?;
+        let mut sides = Sides { kiln, torch: None, beside: Vec::new() };
+        if options.torch {
+            sides.torch = Some(torch(&[])?);
+        }
+        if options.compile {
+            sides.beside.push((Beside::Compiled, torch(&["--compile"])?));
+        }
+        if let Some(candle) = &candle {
+            sides.beside.push((Beside::Candle, Side::start("candle", candle())?));
+        }
+        Ok(sides)
+    };
+    let mut sides = start()?;
+    let mut cases = sides.kiln.cases()?;
+    if let Some(torch) = &mut sides.torch {
         same_cases(pair, &cases, &torch.cases()?)?;
     }
+    let known: Vec<Vec<Case>> =
+        sides.beside.iter_mut().map(|(_, side)| side.cases()).collect::<Result<_>>()?;
     if let Some(text) = only {
         cases.retain(|case| case.name.contains(text));
         if cases.is_empty() {
@@ -175,28 +195,57 @@ fn in_turn(
     let mut rows = Vec::new();
     for (i, case) in cases.into_iter().enumerate() {
         if i > 0 && pair.memory == Memory::OfEachCase {
-            (kiln, torch) = start()?;
+            sides = start()?;
         }
         let mut row = Row::new(case);
-        let measured = |side: &mut Side| -> Result<Measured> {
-            let measured = side.time(&row.case)?;
-            Ok(match pair.memory {
-                Memory::None => Measured::seconds(measured.seconds),
-                Memory::OfEachCase => measured,
-            })
+        row.beside = sides.beside.iter().map(|(beside, _)| (*beside, Vec::new())).collect();
+        let kept = |measured: Measured| match pair.memory {
+            Memory::None => Measured::seconds(measured.seconds),
+            Memory::OfEachCase => measured,
         };
-        let (mut of_kiln, mut of_torch) = (Vec::new(), Vec::new());
         for _ in 0..options.rounds {
-            of_kiln.push(measured(&mut kiln)?);
-            if let Some(torch) = &mut torch {
-                of_torch.push(measured(torch)?);
+            row.kiln.push(kept(sides.kiln.time(&row.case)?));
+            if let Some(torch) = &mut sides.torch {
+                row.torch.push(kept(torch.time(&row.case)?));
+            }
+            for (((_, side), (_, measured)), known) in
+                sides.beside.iter_mut().zip(&mut row.beside).zip(&known)
+            {
+                if known.iter().any(|case| case.name == row.case.name) {
+                    measured.extend(side.time_if_possible(&row.case)?);
+                }
             }
         }
-        (row.kiln, row.torch) = (of_kiln, of_torch);
         println!("    {}", row.line());
         rows.push(row);
     }
     Ok(rows)
+}
+
+/// The programs that are asked in turn.
+struct Sides {
+    kiln: Side,
+    torch: Option<Side>,
+    beside: Vec<(Beside, Side)>,
+}
+
+/// Builds candle's side, and gives what starts it.
+fn candle(workspace: &Workspace, threads: usize) -> Result<impl Fn() -> std::process::Command> {
+    let folder = workspace.root.join("tests/candle");
+    let target = workspace.target_folder()?.join("candle");
+    let cargo = move |verb: &str| {
+        let mut command = process::cargo(&folder);
+        command.args([verb, "--release", "--quiet", "--target-dir"]).arg(&target);
+        // As candle's own documentation asks for: it chooses its instructions when it is compiled.
+        command.env("RUSTFLAGS", "-C target-cpu=native").env("RAYON_NUM_THREADS", threads.to_string());
+        command
+    };
+    process::run(&mut cargo("build"))?;
+    Ok(move || {
+        let mut command = cargo("run");
+        command.args(["--", "--serve"]);
+        command
+    })
 }
 
 /// A comparison of different cases would be none.

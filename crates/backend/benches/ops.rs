@@ -13,7 +13,9 @@ use kiln_backend::ops::{
     self, Activation, AdamWHyper, AttentionOptions, FeatureFunction, Interpolation, InterpolationMode,
 };
 use rayon::prelude::*;
-use serve::{Case, Operation, case};
+use serve::{Operation, case};
+
+type Case = serve::Case<Device>;
 
 /// A batch of feature maps in the middle of Stable Diffusion's U-Net.
 const FEATURES: [usize; 4] = [1, 320, 64, 64];
@@ -24,7 +26,13 @@ const ADAMW_TENSORS: usize = 100;
 const ADAMW_EDGE: usize = 500;
 
 fn main() {
-    serve::answer_requests(&cases());
+    #[cfg(feature = "mimalloc")]
+    kiln_backend::allocator::keep_freed_memory();
+    serve::answer_requests(&cases(), open, |device| device.sync().map_err(|error| error.to_string()));
+}
+
+fn open(backend: &str) -> Result<Device, String> {
+    kiln_backend::open(Some(backend)).map_err(|error| error.to_string())
 }
 
 fn cases() -> Vec<Case> {

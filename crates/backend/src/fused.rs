@@ -6,7 +6,10 @@
 // The macro names every backend compiled in, the deprecated ndarray among them.
 #![cfg_attr(feature = "ndarray", allow(deprecated))]
 // Without a backend the macro writes no call of the defaults.
-#![cfg_attr(not(any(feature = "flex", feature = "ndarray", feature = "remote", cube)), allow(unused_variables))]
+#![cfg_attr(
+    not(any(feature = "flex", feature = "ndarray", feature = "remote", cube)),
+    allow(unused_variables)
+)]
 
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, ExtensionType, backend_extension};

@@ -10,6 +10,7 @@
 //! - [`noise`]: random numbers that depend on (seed, sample, step) alone, the same on every backend and for any
 //!   batch size, and `torch.manual_seed`'s normals;
 //! - [`remote`]: devices of other machines, and the worker that lends this one's;
+//! - `allocator`, with the feature `mimalloc`: how that allocator keeps memory for the next layer;
 //! - [`watch`]: in which layer numbers stop being finite.
 //!
 //! ```
@@ -24,6 +25,8 @@
 //! # Ok::<(), kiln_backend::BackendError>(())
 //! ```
 
+#[cfg(feature = "mimalloc")]
+pub mod allocator;
 mod autodiff;
 #[doc(hidden)] // public for the tests, which hold every kernel to these definitions
 pub mod composed;

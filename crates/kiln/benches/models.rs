@@ -22,14 +22,17 @@ use serve::{Operation, case};
 const BATCH: usize = 64;
 
 fn main() {
-    serve::answer_requests(&[
+    kiln::backend::allocator::keep_freed_memory();
+    let cases = [
         case("SD 1.5 U-Net, 64x64 latents", 0.0, 0.0, unet),
         case("SD 1.5 VAE decoder, to 512x512", 0.0, 0.0, decoder),
         case("CLIP-L text, 77 tokens", 0.0, 0.0, clip),
         case("SD3-medium transformer, 2 blocks, 64x64 latents", 0.0, 0.0, sd3),
         case("DETR-R50, 800x1066", 0.0, 0.0, detr),
         case("digit U-Net, training step of 64", 0.0, 0.0, training_step),
-    ]);
+    ];
+    let open = |backend: &str| kiln::backend::open(Some(backend)).map_err(|error| error.to_string());
+    serve::answer_requests(&cases, open, |device: &Device| device.sync().map_err(|error| error.to_string()));
 }
 
 /// A network's config, as JSON.

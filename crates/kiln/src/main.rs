@@ -34,6 +34,7 @@ use tracing_subscriber::EnvFilter;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    kiln::backend::allocator::keep_freed_memory();
     // RUST_LOG turns the libraries' spans and warnings on and off; warnings are shown by default, but not those of a worker that
     // went away, which is one error.
     let filter = EnvFilter::try_from_default_env()

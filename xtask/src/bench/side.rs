@@ -60,9 +60,23 @@ impl Side {
         listed.iter().map(parse).collect()
     }
 
+    /// The median time of one request as [`Side::time`] gives it; `None` if this side says that it can't, with its reason printed.
+    pub fn time_if_possible(&mut self, case: &Case) -> Result<Option<Measured>> {
+        let answer = self.ask(&format!("run {}", case.name))?;
+        if let Some(problem) = answer["problem"].as_str() {
+            println!("    {}: {} can't: {problem}", case.name, self.name);
+            return Ok(None);
+        }
+        self.measured(case, &answer).map(Some)
+    }
+
     /// The median time of one request, and the most memory that the program had until then.
     pub fn time(&mut self, case: &Case) -> Result<Measured> {
         let answer = self.ask(&format!("run {}", case.name))?;
+        self.measured(case, &answer)
+    }
+
+    fn measured(&self, case: &Case, answer: &Value) -> Result<Measured> {
         let seconds: Vec<f64> =
             answer["seconds"].as_array().into_iter().flatten().filter_map(Value::as_f64).collect();
         let seconds = median(&seconds)

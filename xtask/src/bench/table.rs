@@ -22,6 +22,25 @@ impl Measured {
     }
 }
 
+/// A program that Kiln is reported beside, and not judged against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beside {
+    /// PyTorch's functions, compiled by `torch.compile`.
+    Compiled,
+    /// candle.
+    Candle,
+}
+
+impl Beside {
+    /// The head of its column.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Compiled => "torch.compile",
+            Self::Candle => "candle",
+        }
+    }
+}
+
 /// All measurements of one case, in the order they were taken: `kiln[i]` and `torch[i]` are a pair.
 pub struct Row {
     /// The case.
@@ -30,12 +49,14 @@ pub struct Row {
     pub kiln: Vec<Measured>,
     /// PyTorch's, if it was asked.
     pub torch: Vec<Measured>,
+    /// Those of the others that were asked; none of a case that one can't do.
+    pub beside: Vec<(Beside, Vec<Measured>)>,
 }
 
 impl Row {
     /// A row with no measurement yet.
     pub fn new(case: Case) -> Self {
-        Self { case, kiln: Vec::new(), torch: Vec::new() }
+        Self { case, kiln: Vec::new(), torch: Vec::new(), beside: Vec::new() }
     }
 
     fn median_seconds(measured: &[Measured]) -> Option<f64> {
@@ -44,11 +65,21 @@ impl Row {
 
     /// Kiln's time over PyTorch's, pair by pair: (least, median, greatest).
     fn ratio(&self) -> Option<(f64, f64, f64)> {
-        let pairs = self.kiln.iter().zip(&self.torch);
-        let ratios: Vec<f64> = pairs.map(|(kiln, torch)| kiln.seconds / torch.seconds).collect();
+        self.ratio_to(&self.torch)
+    }
+
+    fn ratio_to(&self, other: &[Measured]) -> Option<(f64, f64, f64)> {
+        let pairs = self.kiln.iter().zip(other);
+        let ratios: Vec<f64> = pairs.map(|(kiln, other)| kiln.seconds / other.seconds).collect();
         let least = ratios.iter().copied().fold(f64::INFINITY, f64::min);
         let greatest = ratios.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         Some((least, median(&ratios)?, greatest))
+    }
+
+    /// Another's time, and Kiln's over it.
+    fn time_beside(&self, measured: &[Measured]) -> String {
+        let time = duration(Self::median_seconds(measured));
+        self.ratio_to(measured).map_or_else(dash, |(_, ratio, _)| format!("{time} ({ratio:.2})"))
     }
 
     /// The best rate of matrix products that either side reached here, in FLOP/s.
@@ -63,6 +94,9 @@ impl Row {
         if let Some((least, ratio, greatest)) = self.ratio() {
             let torch = duration(Self::median_seconds(&self.torch));
             let _ = write!(line, ", torch {torch}, ratio {ratio:.2} ({least:.2} to {greatest:.2})");
+        }
+        for (beside, measured) in &self.beside {
+            let _ = write!(line, ", {} {}", beside.name(), self.time_beside(measured));
         }
         line
     }
@@ -99,6 +133,8 @@ impl Run {
         if with_torch {
             heads.extend(["PyTorch", "ratio (least to greatest)"]);
         }
+        let others = self.rows.first().map_or(&[][..], |row| &row.beside);
+        heads.extend(others.iter().map(|(beside, _)| beside.name()));
         if with_work {
             heads.extend(["share of peak", "GB/s"]);
         }
@@ -118,6 +154,7 @@ impl Run {
                 cells.push(duration(Row::median_seconds(&row.torch)));
                 cells.push(row.ratio().map_or_else(dash, |(a, r, b)| format!("{r:.2} ({a:.2} to {b:.2})")));
             }
+            cells.extend(row.beside.iter().map(|(_, measured)| row.time_beside(measured)));
             if with_work {
                 let share = rate(row.case.flop).filter(|_| peak > 0.0).map(|rate| 100.0 * rate / peak);
                 cells.push(share.map_or_else(dash, |share| format!("{share:.0} %")));
@@ -189,7 +226,7 @@ impl Run {
             .rows
             .iter()
             .map(|row| {
-                json!({
+                let mut object = json!({
                     "case": row.case.name,
                     "flop": row.case.flop,
                     "bytes": row.case.bytes,
@@ -197,7 +234,11 @@ impl Run {
                     "torch_seconds": seconds(&row.torch),
                     "kiln_peak_memory": row.kiln.iter().filter_map(|one| one.peak_memory).max(),
                     "ratio": row.ratio().map(|(least, median, greatest)| [least, median, greatest]),
-                })
+                });
+                for (beside, measured) in &row.beside {
+                    object[format!("{}_seconds", beside.name())] = seconds(measured).into();
+                }
+                object
             })
             .collect();
         json!({
@@ -240,7 +281,11 @@ mod tests {
 
     fn row(flop: f64, kiln: &[f64], torch: &[f64]) -> Row {
         let all = |seconds: &[f64]| seconds.iter().copied().map(Measured::seconds).collect();
-        Row { case: Case { name: "matmul".into(), flop, bytes: 0.0 }, kiln: all(kiln), torch: all(torch) }
+        Row {
+            kiln: all(kiln),
+            torch: all(torch),
+            ..Row::new(Case { name: "matmul".into(), flop, bytes: 0.0 })
+        }
     }
 
     fn run(rows: Vec<Row>) -> Run {
@@ -272,6 +317,16 @@ mod tests {
         assert_eq!(table[1][4], "50 %");
         assert_eq!(table[2][4], "25 %");
         assert_eq!(table[3][4], "125 %");
+    }
+
+    #[test]
+    fn others_have_a_column_each() {
+        let mut row = row(0.0, &[0.001], &[0.002]);
+        let candle = vec![Measured::seconds(0.004)];
+        row.beside = vec![(Beside::Compiled, Vec::new()), (Beside::Candle, candle)];
+        let table = run(vec![row]).columns();
+        assert_eq!(table[0][3..], ["ratio (least to greatest)", "torch.compile", "candle"]);
+        assert_eq!(table[1][4..], ["–", "4.00 ms (0.25)"]);
     }
 
     #[test]

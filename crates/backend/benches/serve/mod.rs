@@ -2,14 +2,16 @@
 //!
 //! `list` gives the cases, `run NAME` gives `{"seconds": […], "peak_memory": bytes}`. The device is synchronised inside the
 //! timed region.
+//!
+//! `C` is what a side makes its inputs on: a device.
 
 // A program that answers on its standard output.
 #![allow(clippy::print_stdout)]
 
+use std::fmt::Display;
 use std::io::{BufRead, Write};
 use std::time::{Duration, Instant};
 
-use burn::tensor::Device;
 use serde_json::{Value, json};
 
 /// As the program has it.
@@ -22,25 +24,29 @@ const AT_LEAST: Duration = Duration::from_millis(250);
 const REPETITIONS: usize = 3;
 
 /// One operation, its inputs made outside the clock.
-pub struct Case {
+pub struct Case<C> {
     name: String,
     /// Floating-point operations of its matrix products.
     flop: f64,
     /// Bytes that it must read and write at least.
     bytes: f64,
-    prepare: Box<dyn Fn(&Device) -> Operation>,
+    prepare: Box<dyn Fn(&C) -> Operation>,
 }
 
 /// What is timed.
 pub type Operation = Box<dyn FnMut()>;
 
 /// A case of this name, floating-point operations and bytes.
-pub fn case(name: &str, flop: f64, bytes: f64, prepare: impl Fn(&Device) -> Operation + 'static) -> Case {
+pub fn case<C>(name: &str, flop: f64, bytes: f64, prepare: impl Fn(&C) -> Operation + 'static) -> Case<C> {
     Case { name: name.to_owned(), flop, bytes, prepare: Box::new(prepare) }
 }
 
-/// Times the cases as the command line asks.
-pub fn answer_requests(cases: &[Case]) {
+/// Times the cases as the command line asks. `open` finds the device by its name, `sync` waits until it is done.
+pub fn answer_requests<C, E: Display>(
+    cases: &[Case<C>],
+    open: impl Fn(&str) -> Result<C, E>,
+    sync: impl Fn(&C) -> Result<(), E>,
+) {
     let mut backend = None;
     let mut serve = false;
     let mut arguments = std::env::args().skip(1);
@@ -53,12 +59,12 @@ pub fn answer_requests(cases: &[Case]) {
             other => fail(&format!("unknown argument `{other}`")),
         }
     }
-    let device = kiln_backend::open(Some(backend.as_deref().unwrap_or("flex")))
-        .unwrap_or_else(|error| fail(&error.to_string()));
+    let device = open(backend.as_deref().unwrap_or("flex")).unwrap_or_else(|error| fail(&error.to_string()));
+    let done = || sync(&device).map_err(|error| error.to_string());
     if !serve {
         for case in cases {
             let mut operation = (case.prepare)(&device);
-            let mut line = time(&case.name, &mut operation, &device);
+            let mut line = time(&case.name, &mut operation, &done);
             line["case"] = case.name.as_str().into();
             answer(&line);
         }
@@ -83,16 +89,16 @@ pub fn answer_requests(cases: &[Case]) {
             forget_peak();
         }
         if let Some((name, operation)) = &mut prepared {
-            answer(&time(name, operation, &device));
+            answer(&time(name, operation, &done));
         }
     }
 }
 
 /// Seconds of each repetition, after one that is not counted, and the peak of the memory.
-fn time(name: &str, operation: &mut Operation, device: &Device) -> Value {
+fn time(name: &str, operation: &mut Operation, done: &dyn Fn() -> Result<(), String>) -> Value {
     let mut once = || {
         operation();
-        device.sync().unwrap_or_else(|error| fail(&format!("{name}: {error}")));
+        done().unwrap_or_else(|error| fail(&format!("{name}: {error}")));
     };
     once();
     let start = Instant::now();
