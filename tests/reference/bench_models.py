@@ -58,6 +58,16 @@ def detr():
     return lambda: network(picture).logits
 
 
+def dat():
+    # spandrel's, as upsampling_networks.py says how to install it.
+    from upsampling_networks import dat_class
+
+    light = dict(split_size=[8, 32], expansion_factor=2, img_size=64, embed_dim=60, depth=[18], num_heads=[6])
+    network = dat_class()(upscale=2, resi_connection="3conv", upsampler="pixelshuffledirect", **light).eval()
+    picture = torch.randn(1, 3, 256, 256)
+    return lambda: network(picture)
+
+
 def training_step():
     from diffusers import UNet2DModel
 
@@ -82,6 +92,7 @@ def cases():
         "CLIP-L text, 77 tokens": (0, 0, clip),
         "SD3-medium transformer, 2 blocks, 64x64 latents": (0, 0, sd3),
         "DETR-R50, 800x1066": (0, 0, detr),
+        "DAT-light x2, 256x256": (0, 0, dat),
         "digit U-Net, training step of 64": (0, 0, training_step),
     }
 

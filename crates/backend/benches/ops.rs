@@ -141,7 +141,7 @@ fn convolution(name: &str, channels: [usize; 2], kernel: usize, edge: usize) -> 
 /// A convolution and its gradients: three times the products.
 fn trained_convolution(name: &str, [batch, channels, edge]: [usize; 3]) -> Case {
     let flop = 3 * 18 * batch * (channels * edge).pow(2);
-    case(name, flop as f64, 0.0, move |device| {
+    case(name, flop as f64, 0.0, move |device: &Device| {
         let device = device.clone().autodiff();
         let x = normal([batch, channels, edge, edge], 0, &device).require_grad();
         let weight = normal([channels, channels, 3, 3], 1, &device).require_grad();

@@ -15,6 +15,7 @@ use kiln::denoisers::{SD3Transformer2DConfig, UNet2DConfig};
 use kiln::detection::DetrConfig;
 use kiln::optim::{AdamWConfig, NamedOptimizer};
 use kiln::text::ClipTextConfig;
+use kiln::upsampling::DatConfig;
 use serde_json::Value;
 use serve::{Operation, case};
 
@@ -29,6 +30,7 @@ fn main() {
         case("CLIP-L text, 77 tokens", 0.0, 0.0, clip),
         case("SD3-medium transformer, 2 blocks, 64x64 latents", 0.0, 0.0, sd3),
         case("DETR-R50, 800x1066", 0.0, 0.0, detr),
+        case("DAT-light x2, 256x256", 0.0, 0.0, dat),
         case("digit U-Net, training step of 64", 0.0, 0.0, training_step),
     ];
     let open = |backend: &str| kiln::backend::open(Some(backend)).map_err(|error| error.to_string());
@@ -83,6 +85,12 @@ fn detr(device: &Device) -> Operation {
     let network = DetrConfig::default().init(device).expect("a network").no_grad();
     let picture = normal([1, 3, 800, 1066], 0, device);
     Box::new(move || drop(network.forward(picture.clone(), None)))
+}
+
+fn dat(device: &Device) -> Operation {
+    let network = DatConfig::light(2).init(device).no_grad();
+    let picture = normal([1, 3, 256, 256], 0, device);
+    Box::new(move || drop(network.forward(picture.clone())))
 }
 
 /// Forward, backward and AdamW.

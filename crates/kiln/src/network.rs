@@ -92,6 +92,16 @@ impl NetworkConfig {
         }
     }
 
+    /// The class that its authors or diffusers wrote it as.
+    #[must_use]
+    pub fn class(&self) -> &'static str {
+        match self {
+            Self::UNet2D(_) => "UNet2DModel",
+            Self::MmDit(_) => "SD3Transformer2DModel",
+            Self::Ncsn(config) => config.architecture.class(),
+        }
+    }
+
     /// The levels of noise that the network knows, where it knows no others: even steps of the time from 0 to 1.
     pub(crate) fn levels(&self) -> Option<usize> {
         match self {

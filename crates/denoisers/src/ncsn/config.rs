@@ -36,7 +36,8 @@ impl Architecture {
     ];
 
     /// Its name among the published classes; of two, that of the paper's repository today.
-    fn class(self) -> &'static str {
+    #[must_use]
+    pub fn class(self) -> &'static str {
         let mut names = Self::CLASSES.iter().rev().filter(|(_, known)| *known == self);
         names.next().expect("each has a class").0
     }

@@ -127,7 +127,7 @@ fn unknown(tensors: &Checkpoint, report: &mut Report) -> Result<()> {
             .with_context(|| format!("{}: its description can't be read", tensors.label()))?;
         report.kind = "picture model";
         report.layout = "kiln".to_owned();
-        part.class = Some("UNet2DModel".to_owned());
+        part.class = Some(card.network.class().to_owned());
         let [height, width] = card.size;
         report.note(&format!("draws pictures of {height} x {width}, {} channels", card.network.channels()));
         if !card.classes.is_empty() {

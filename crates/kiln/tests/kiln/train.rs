@@ -207,6 +207,8 @@ fn score_networks_are_learnt_by_denoising_and_by_slices() {
         assert!(whole.starts_with(&begun) && whole.lines().count() == 7, "{whole}");
         succeeds(dir.path(), &["generate", "--model", out, "--count", "1", "--steps", "2"]);
         fails(dir.path(), &["generate", "--model", out, "--class", "1"], "has no classes");
+        let told = succeeds(dir.path(), &["info", out]);
+        assert!(told.to_lowercase().contains(&format!(" {model} ")), "{told}");
     }
     fails(
         dir.path(),
