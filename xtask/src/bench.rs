@@ -235,7 +235,7 @@ fn candle(workspace: &Workspace, threads: usize) -> Result<impl Fn() -> std::pro
     let target = workspace.target_folder()?.join("candle");
     let cargo = move |verb: &str| {
         let mut command = process::cargo(&folder);
-        command.args([verb, "--release", "--quiet", "--target-dir"]).arg(&target);
+        command.args([verb, "--locked", "--release", "--quiet", "--target-dir"]).arg(&target);
         // As candle's own documentation asks for: it chooses its instructions when it is compiled.
         command.env("RUSTFLAGS", "-C target-cpu=native").env("RAYON_NUM_THREADS", threads.to_string());
         command

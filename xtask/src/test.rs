@@ -37,8 +37,9 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
 
     steps.step("format", || {
         process::run(cargo().args(["fmt", "--all", "--", "--check"]))?;
-        let alone = "tests/standalone/Cargo.toml";
-        process::run(cargo().args(["fmt", "--manifest-path", alone, "--", "--check"]))
+        ["tests/standalone/Cargo.toml", "tests/candle/Cargo.toml"].into_iter().try_for_each(|alone| {
+            process::run(cargo().args(["fmt", "--manifest-path", alone, "--", "--check"]))
+        })
     })?;
     steps.step("tidy", || tidy::check(workspace))?;
     steps.step("clippy", || {

@@ -167,15 +167,21 @@ fn adamw(device: &Device) -> Result<Operation> {
 }
 
 fn unet(device: &Device) -> Result<Operation> {
-    let block = |out_channels, use_cross_attn| BlockConfig { out_channels, use_cross_attn, attention_head_dim: 8 };
+    let block =
+        |out_channels, use_cross_attn| BlockConfig { out_channels, use_cross_attn, attention_head_dim: 8 };
     let config = UNet2DConditionModelConfig {
         blocks: vec![block(320, Some(1)), block(640, Some(1)), block(1280, Some(1)), block(1280, None)],
         cross_attention_dim: 768,
         ..UNet2DConditionModelConfig::default()
     };
     let weights = VarMap::new();
-    let network =
-        UNet2DConditionModel::new(VarBuilder::from_varmap(&weights, DType::F32, device), 4, 4, false, config)?;
+    let network = UNet2DConditionModel::new(
+        VarBuilder::from_varmap(&weights, DType::F32, device),
+        4,
+        4,
+        false,
+        config,
+    )?;
     let (sample, prompt) = (normal(&[1, 4, 64, 64], device)?, normal(&[1, 77, 768], device)?);
     repeated(move || network.forward(&sample, 500.0, &prompt))
 }

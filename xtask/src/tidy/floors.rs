@@ -105,7 +105,7 @@ pub(super) fn through_the_workspace(tree: &Tree) -> Vec<Finding> {
     findings
 }
 
-/// Only `backend` names a Burn backend; the program forwards each of its features.
+/// Only `backend` names a Burn backend; the program forwards each of its features, or always has it.
 pub(super) fn backend_features(tree: &Tree) -> Vec<Finding> {
     let mut findings = Vec::new();
     for member in tree.members.iter().filter(|member| member.name != "kiln-backend") {
@@ -125,7 +125,11 @@ pub(super) fn backend_features(tree: &Tree) -> Vec<Finding> {
     }
     let named = |name: &str| tree.members.iter().find(|member| member.name == name);
     if let (Some(backend), Some(program)) = (named("kiln-backend"), named("kiln")) {
-        for feature in backend.features().difference(&program.features()) {
+        let mut known = program.features();
+        let taken = dependencies(program).filter(|(_, name, _)| *name == "kiln-backend");
+        let taken = taken.filter_map(|(_, _, value)| value.get("features").and_then(Value::as_array));
+        known.extend(taken.flatten().filter_map(Value::as_str).map(str::to_owned));
+        for feature in backend.features().difference(&known) {
             let path = format!("{}/Cargo.toml", program.folder);
             findings.push(Finding::error(&path, None, format!("does not forward the backend `{feature}`")));
         }
