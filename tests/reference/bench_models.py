@@ -1,10 +1,11 @@
 """PyTorch's side of `cargo xtask bench models --torch`: the cases of crates/kiln/benches/models.rs, same names.
 
 diffusers' and transformers' networks with the configs of bench_models.json and random weights. Requests and answers are
-bench_ops.py's.
+bench_ops.py's. With --flop it prints the floating-point operations of each case's products instead, which bench_models.json has.
 """
 
 import json
+import sys
 from pathlib import Path
 
 import torch
@@ -85,18 +86,36 @@ def training_step():
     return step
 
 
+def flop(operation):
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+
+    # Attention in one kernel is not counted on a CPU.
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        operation()
+    return counter.get_total_flops()
+
+
 def cases():
-    return {
-        "SD 1.5 U-Net, 64x64 latents": (0, 0, unet),
-        "SD 1.5 VAE decoder, to 512x512": (0, 0, decoder),
-        "CLIP-L text, 77 tokens": (0, 0, clip),
-        "SD3-medium transformer, 2 blocks, 64x64 latents": (0, 0, sd3),
-        "DETR-R50, 800x1066": (0, 0, detr),
-        "DAT-light x2, 256x256": (0, 0, dat),
-        "digit U-Net, training step of 64": (0, 0, training_step),
+    networks = {
+        "SD 1.5 U-Net, 64x64 latents": unet,
+        "SD 1.5 VAE decoder, to 512x512": decoder,
+        "CLIP-L text, 77 tokens": clip,
+        "SD3-medium transformer, 2 blocks, 64x64 latents": sd3,
+        "DETR-R50, 800x1066": detr,
+        "DAT-light x2, 256x256": dat,
+        "digit U-Net, training step of 64": training_step,
     }
+    matmul = {"matmul [1024,1024]": (2 * bench_ops.MATMUL**3, 0, bench_ops.matmul)}
+    return matmul | {name: (CONFIGS["flop"][name], 0, network) for name, network in networks.items()}
 
 
 if __name__ == "__main__":
-    with torch.inference_mode():
-        bench_ops.main(cases())
+    if "--flop" in sys.argv:
+        for name, (_, _, prepare) in cases().items():
+            with torch.inference_mode():
+                operation = prepare()
+                print(f"{flop(operation) / 1e9:8.1f}e9 {name}")
+    else:
+        with torch.inference_mode():
+            bench_ops.main(cases())

@@ -24,29 +24,44 @@ const BATCH: usize = 64;
 
 fn main() {
     kiln::backend::allocator::keep_freed_memory();
+    let flop = configs()["flop"].take();
+    let network = |name: &str, prepare: fn(&Device) -> Operation| {
+        let flop = flop[name].as_f64().unwrap_or_else(|| panic!("bench_models.json counts `{name}`"));
+        case(name, flop, 0.0, prepare)
+    };
     let cases = [
-        case("SD 1.5 U-Net, 64x64 latents", 0.0, 0.0, unet),
-        case("SD 1.5 VAE decoder, to 512x512", 0.0, 0.0, decoder),
-        case("CLIP-L text, 77 tokens", 0.0, 0.0, clip),
-        case("SD3-medium transformer, 2 blocks, 64x64 latents", 0.0, 0.0, sd3),
-        case("DETR-R50, 800x1066", 0.0, 0.0, detr),
-        case("DAT-light x2, 256x256", 0.0, 0.0, dat),
-        case("digit U-Net, training step of 64", 0.0, 0.0, training_step),
+        case("matmul [1024,1024]", 2.0 * 1024_f64.powi(3), 0.0, matmul),
+        network("SD 1.5 U-Net, 64x64 latents", unet),
+        network("SD 1.5 VAE decoder, to 512x512", decoder),
+        network("CLIP-L text, 77 tokens", clip),
+        network("SD3-medium transformer, 2 blocks, 64x64 latents", sd3),
+        network("DETR-R50, 800x1066", detr),
+        network("DAT-light x2, 256x256", dat),
+        network("digit U-Net, training step of 64", training_step),
     ];
     let open = |backend: &str| kiln::backend::open(Some(backend)).map_err(|error| error.to_string());
     serve::answer_requests(&cases, open, |device: &Device| device.sync().map_err(|error| error.to_string()));
 }
 
-/// A network's config, as JSON.
-fn config(name: &str) -> String {
+fn configs() -> Value {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/reference/bench_models.json");
     let text = std::fs::read_to_string(path).expect("the configs are in the repository");
-    let configs: Value = serde_json::from_str(&text).expect("they are JSON");
-    configs[name].to_string()
+    serde_json::from_str(&text).expect("they are JSON")
+}
+
+/// A network's config, as JSON.
+fn config(name: &str) -> String {
+    configs()[name].to_string()
 }
 
 fn normal<const D: usize>(shape: [usize; D], stream: u64, device: &Device) -> Tensor<D> {
     noise::normal(shape, NoiseKey { seed: 0, sample: 0, step: stream }, device)
+}
+
+/// What shares of peak refer to.
+fn matmul(device: &Device) -> Operation {
+    let (a, b) = (normal([1024, 1024], 0, device), normal([1024, 1024], 1, device));
+    Box::new(move || drop(a.clone().matmul(b.clone())))
 }
 
 fn unet(device: &Device) -> Operation {
