@@ -64,5 +64,7 @@ state = optimizer.state[param]
 tensors["adamw.first_moment"] = state["exp_avg"].clone()
 tensors["adamw.second_moment"] = state["exp_avg_sq"].clone()
 
+record("elu", F.elu, tensors["silu.input.0"])
+
 GOLDEN.mkdir(parents=True, exist_ok=True)
 save_file(tensors, GOLDEN / "ops.safetensors")

@@ -16,8 +16,9 @@ use burn::config::Config;
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig, ConvTranspose2d, ConvTranspose2dConfig};
 use burn::nn::{Dropout, DropoutConfig};
-use burn::tensor::activation::{elu, sigmoid};
+use burn::tensor::activation::sigmoid;
 use burn::tensor::{Device, Tensor};
+use kiln_backend::ops::{self, Activation};
 use kiln_blocks::convolve;
 
 use super::Canvas;
@@ -188,7 +189,7 @@ impl Unshifted {
 
 /// elu([x, -x]).
 fn concat_elu(x: Tensor<4>) -> Tensor<4> {
-    elu(Tensor::cat(vec![x.clone(), x.neg()], 1), 1.0)
+    ops::activation(Tensor::cat(vec![x.clone(), x.neg()], 1), Activation::Elu)
 }
 
 impl GatedResidual {
@@ -251,7 +252,7 @@ impl PixelCnnPlusPlus {
                 (u, ul) = (u_double.forward(u, size), ul_double.forward(ul, size));
             }
         }
-        convolve(&self.output, elu(ul, 1.0))
+        convolve(&self.output, ops::activation(ul, Activation::Elu))
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::f64::consts::{FRAC_1_SQRT_2, PI};
 
-use burn::backend::Backend;
 use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, TensorMetadata, get_or_init_device_settings};
 
 use crate::ops::{Activation, GELU_CUBIC, QUICK_GELU_SLOPE};
 
@@ -18,6 +18,13 @@ pub fn forward<B: Backend>(x: FloatTensor<B>, act: Activation) -> FloatTensor<B>
         }
         Activation::QuickGelu => {
             B::float_mul(x.clone(), B::sigmoid(B::float_mul_scalar(x, QUICK_GELU_SLOPE.into())))
+        }
+        Activation::Elu => {
+            let bools = get_or_init_device_settings::<B>(&x.device()).bool_dtype;
+            let negative = B::float_lower_elem(x.clone(), 0.0.into(), bools);
+            // Nothing above 0 is mapped: the exponential of a large one is infinite, and its gradient NaN.
+            let below = B::float_exp(B::float_clamp_max(x.clone(), 0.0.into()));
+            B::float_mask_where(x, negative, B::float_add_scalar(below, (-1.0).into()))
         }
     }
 }
@@ -34,6 +41,8 @@ fn derivative<B: Backend>(x: FloatTensor<B>, act: Activation) -> FloatTensor<B> 
         Activation::Identity => B::float_add_scalar(B::float_mul_scalar(x, 0.0.into()), 1.0.into()),
         Activation::Silu => swish_derivative::<B>(x, 1.0),
         Activation::QuickGelu => swish_derivative::<B>(x, QUICK_GELU_SLOPE),
+        // At 0 both sides have 1.
+        Activation::Elu => B::float_exp(B::float_clamp_max(x, 0.0.into())),
         Activation::Gelu => {
             // Φ(x) + x φ(x)
             let square = B::float_mul(x.clone(), x.clone());

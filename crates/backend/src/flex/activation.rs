@@ -35,6 +35,10 @@ macro_rules! with_activation {
                 let $f = a::quick_gelu;
                 $body
             }
+            Activation::Elu => {
+                let $f = a::elu;
+                $body
+            }
         }
     }};
 }
@@ -64,6 +68,10 @@ macro_rules! with_derivative {
                 let $f = a::quick_gelu_derivative;
                 $body
             }
+            Activation::Elu => {
+                let $f = a::elu_derivative;
+                $body
+            }
         }
     }};
 }
@@ -87,6 +95,12 @@ pub(super) fn gelu_tanh(x: f32) -> f32 {
 #[inline(always)]
 pub(super) fn quick_gelu(x: f32) -> f32 {
     x * math::logistic(QUICK_SLOPE * x)
+}
+
+#[inline(always)]
+pub(super) fn elu(x: f32) -> f32 {
+    let below = math::exp_nonpositive(if x < 0.0 { x } else { 0.0 }) - 1.0;
+    if x < 0.0 { below } else { x }
 }
 
 /// s (1 + x (1 - s)), with s the logistic function of x.
@@ -115,6 +129,11 @@ pub(super) fn gelu_tanh_derivative(x: f32) -> f32 {
 #[inline(always)]
 pub(super) fn quick_gelu_derivative(x: f32) -> f32 {
     silu_derivative(QUICK_SLOPE * x)
+}
+
+#[inline(always)]
+pub(super) fn elu_derivative(x: f32) -> f32 {
+    math::exp_nonpositive(if x < 0.0 { x } else { 0.0 })
 }
 
 pub(super) fn forward(x: FlexTensor, act: Activation) -> FlexTensor {

@@ -28,6 +28,8 @@ pub enum Activation {
     GeluTanh,
     /// x / (1 + e^(-1.702 x)), as CLIP uses.
     QuickGelu,
+    /// x above 0, eˣ - 1 below.
+    Elu,
 }
 
 /// Applies `act` to each value of `x`; the shape stays.

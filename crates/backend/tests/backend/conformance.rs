@@ -71,8 +71,14 @@ pub fn assert_conforms(
     }
 }
 
-const ACTIVATIONS: [Activation; 5] =
-    [Activation::Identity, Activation::Silu, Activation::Gelu, Activation::GeluTanh, Activation::QuickGelu];
+const ACTIVATIONS: [Activation; 6] = [
+    Activation::Identity,
+    Activation::Silu,
+    Activation::Gelu,
+    Activation::GeluTanh,
+    Activation::QuickGelu,
+    Activation::Elu,
+];
 
 #[apply(every_backend)]
 fn activation(backend: &str) {

@@ -80,6 +80,7 @@ fn activations(backend: &str) {
         ("gelu", Activation::Gelu),
         ("gelu_tanh", Activation::GeluTanh),
         ("quick_gelu", Activation::QuickGelu),
+        ("elu", Activation::Elu),
     ] {
         check(name, &device, |x| ops::activation(x[0].clone(), act));
     }

@@ -85,8 +85,7 @@ pub enum Nonlinearity {
 impl Nonlinearity {
     pub(super) fn apply(self, x: Tensor<4>) -> Tensor<4> {
         match self {
-            // Each side is held at 0 before it is mapped: where noise is large, exp(x) above 0 is infinite, and its gradient NaN.
-            Self::Elu => x.clone().clamp_min(0.0) + (x.clamp_max(0.0).exp() - 1.0),
+            Self::Elu => activation(x, Activation::Elu),
             Self::Relu => relu(x),
             Self::Lrelu => leaky_relu(x, 0.2),
             Self::Swish => activation(x, Activation::Silu),
