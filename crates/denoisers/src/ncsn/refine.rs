@@ -140,7 +140,7 @@ impl Chain {
         for (i, conv) in self.convs.iter().enumerate() {
             path = match self.norms.get(i) {
                 Some(norm) => avg_pool2d(norm.forward(path, levels), MEAN_POOL),
-                None => max_pool2d(path, MAX_POOL),
+                None => max_pool2d(max_pool2d(path, MAX_POOL_OF_ROWS), MAX_POOL_OF_COLUMNS),
             };
             path = convolve(conv, path);
             sum = sum + path.clone();
@@ -158,13 +158,17 @@ const MEAN_POOL: AvgPoolOptions<2> = AvgPoolOptions {
     ceil_mode: false,
 };
 
-const MAX_POOL: MaxPoolOptions<2> = MaxPoolOptions {
-    kernel_size: [5, 5],
+/// The largest of 5 x 5 pixels is the largest in a column of the largest in rows: ten comparisons in place of twenty-five.
+const MAX_POOL_OF_ROWS: MaxPoolOptions<2> = MaxPoolOptions {
+    kernel_size: [1, 5],
     stride: [1, 1],
-    padding: [(2, 2), (2, 2)],
+    padding: [(0, 0), (2, 2)],
     dilation: [1, 1],
     ceil_mode: false,
 };
+
+const MAX_POOL_OF_COLUMNS: MaxPoolOptions<2> =
+    MaxPoolOptions { kernel_size: [5, 1], padding: [(2, 2), (0, 0)], ..MAX_POOL_OF_ROWS };
 
 impl Refine {
     /// The first of `inputs` is the shallower stage, whose sides the result has.
