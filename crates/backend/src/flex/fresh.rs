@@ -92,3 +92,49 @@ pub(super) fn pieces_with<T>(
     unsafe { out.set_len(total) };
     out
 }
+
+/// Small, and of several chunks where it matters: Miri runs them, too.
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Not whole chunks.
+    const LENGTH: usize = CHUNK + 5;
+
+    fn counted(length: usize) -> Vec<f32> {
+        (0..length).map(|i| i as f32).collect()
+    }
+
+    #[test]
+    fn every_value_is_written() {
+        assert!(zeros(LENGTH).iter().all(|&v| v == 0.0));
+        let x = counted(LENGTH);
+        let expected = |f: fn(f32) -> f32| x.iter().map(|&v| f(v)).collect::<Vec<_>>();
+        assert_eq!(mapped(&x, |v| v + 1.0), expected(|v| v + 1.0));
+        assert_eq!(zipped(&x, &x, |a, b| a - 2.0 * b), expected(|v| -v));
+        for empty in [zeros(0), mapped(&[], |v| v), zipped(&[], &[], |a, _| a), pieces(0, 3, |_, _| ())] {
+            assert_eq!(empty, []);
+        }
+        assert_eq!(pieces(3, 0, |_, _| panic!("there is no piece")), []);
+    }
+
+    #[test]
+    fn pieces_come_cleared_and_numbered() {
+        let out = pieces_with(
+            3,
+            4,
+            || 10.0_f32,
+            |own, i, piece| {
+                assert_eq!(piece, [0.0; 4]);
+                piece[..2].fill(*own * i as f32);
+            },
+        );
+        assert_eq!(out, [0.0, 0.0, 0.0, 0.0, 10.0, 10.0, 0.0, 0.0, 20.0, 20.0, 0.0, 0.0]);
+    }
+
+    #[test]
+    #[should_panic(expected = "range end index")]
+    fn of_two_lists_the_second_is_not_shorter() {
+        let _ = zipped(&[1.0, 2.0], &[1.0], |a, _| a);
+    }
+}

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use kiln::picture::Picture;
 
-use crate::{command, fails, idx, succeeds};
+use crate::{bare, command, fails, idx, succeeds};
 
 const SMALL: [&str; 14] = [
     "train",
@@ -207,7 +207,7 @@ fn score_networks_are_learnt_by_denoising_and_by_slices() {
         assert!(whole.starts_with(&begun) && whole.lines().count() == 7, "{whole}");
         succeeds(dir.path(), &["generate", "--model", out, "--count", "1", "--steps", "2"]);
         fails(dir.path(), &["generate", "--model", out, "--class", "1"], "has no classes");
-        let told = succeeds(dir.path(), &["info", out]);
+        let told = String::from_utf8(bare(dir.path(), &["info", out]).stdout).unwrap();
         assert!(told.to_lowercase().contains(&format!(" {model} ")), "{told}");
     }
     fails(
