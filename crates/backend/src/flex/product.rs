@@ -113,7 +113,7 @@ impl<V: Copy> Product<'_, V> {
                         move |row: usize| part[row]
                     },
                 );
-                self.sums::<S, N, _>(simd, right, parts)
+                self.sums::<S, N, _>(simd, right, parts, true)
             }
             Left::Rows { values, start, stride } => {
                 let mut rows = [values; ROWS];
@@ -128,7 +128,7 @@ impl<V: Copy> Product<'_, V> {
                         move |row: usize| rows[row][depth]
                     },
                 );
-                self.sums::<S, N, _>(simd, right, parts)
+                self.sums::<S, N, _>(simd, right, parts, false)
             }
         };
         for (i, sums) in sums.into_iter().enumerate() {
@@ -139,7 +139,8 @@ impl<V: Copy> Product<'_, V> {
         }
     }
 
-    /// `left`: for each depth the values of eight rows.
+    /// `left`: for each depth the values of eight rows. `ahead`: whether to ask for the next columns meanwhile, for those who go by
+    /// columns and find each of them in the last cache.
     #[allow(clippy::needless_range_loop, reason = "indices are unrolled, and iterators over vectors are not")]
     #[inline(always)]
     fn sums<S: Simd<f32s = V>, const N: usize, F: Fn(usize) -> f32>(
@@ -147,10 +148,16 @@ impl<V: Copy> Product<'_, V> {
         simd: S,
         right: [&[V]; N],
         left: impl Iterator<Item = F>,
+        ahead: bool,
     ) -> [[V; N]; ROWS] {
         let of_depth = self.strides[1];
         let mut sums = [[simd.splat_f32s(0.0); N]; ROWS];
         for (depth, left) in left.enumerate() {
+            if ahead {
+                for i in 0..N {
+                    prefetch(right[i].as_ptr().wrapping_add(N * self.strides[0] + depth * of_depth));
+                }
+            }
             let mut values = [right[0][depth * of_depth]; N];
             // By number: a loop over an iterator of these is not unrolled, and the vectors would go through memory.
             for i in 1..N {
@@ -164,5 +171,20 @@ impl<V: Copy> Product<'_, V> {
             }
         }
         sums
+    }
+}
+
+/// Asks the processor for a value that will be read soon; does nothing where there is no such request.
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    expect(unused_variables, reason = "only x86-64 has a stable request")
+)]
+#[inline(always)]
+fn prefetch<V>(at: *const V) {
+    // SAFETY: a request is only a hint, and may be for any address: it reads nothing and never faults.
+    #[cfg(target_arch = "x86_64")]
+    #[allow(unsafe_code, reason = "the request takes a pointer")]
+    unsafe {
+        core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(at.cast());
     }
 }

@@ -29,7 +29,7 @@ const ROWS: usize = 16;
 const CHANNELS: usize = 96;
 /// Tiles in a strip, at most and at least; and how large the strip may become in between.
 const TILES: (usize, usize) = (64, 256);
-const STRIP_VALUES: usize = 4 << 20;
+const STRIP_VALUES: usize = 5 << 20;
 
 /// The sizes of a convolution.
 #[derive(Clone, Copy)]
@@ -129,7 +129,9 @@ impl WithSimd for Convolution<'_> {
         let chunk = channels.div_ceil(even(channels.div_ceil(CHANNELS)));
         let rows = out_channels.div_ceil(even(out_channels.div_ceil(ROWS))).next_multiple_of(8);
         let mut planes = planes_by_block(problem, rows, out);
-        let strip = (STRIP_VALUES / (POINTS * channels)).clamp(TILES.0, TILES.1).min(problem.tiles());
+        let most = (STRIP_VALUES / (POINTS * channels)).clamp(TILES.0, TILES.1);
+        // Equal strips: a short last one would cost the kernels' transforms once more for few tiles.
+        let strip = problem.tiles().div_ceil(problem.tiles().div_ceil(most)).next_multiple_of(BLOCK);
         let tiles: Vec<Tile> = (0..problem.tiles()).map(|number| Tile::of(problem, number)).collect();
         // What blocks need for themselves goes from one to the next: there are as many as threads.
         let scratch = Mutex::new(Vec::new());
@@ -197,16 +199,31 @@ impl<S: Simd> pulp::NullaryFnOnce for Input<'_, S> {
         let per_block = vectors::<S>();
         let blocks = tiles.len().div_ceil(BLOCK);
         let channels = out.len() / (POINTS * blocks * per_block);
-        let mut gathered = vec![simd.splat_f32s(0.0); POINTS * per_block];
+        let plane = problem.size[0] * problem.size[1];
         for (block, tiles) in tiles.chunks(BLOCK).enumerate() {
+            let pieces = problem.seen(tiles);
+            // What lies outside the picture stays 0.
+            let mut lines = vec![simd.splat_f32s(0.0); 2 * INPUTS * OUTPUTS * per_block];
             for channel in 0..channels {
-                problem.gather(x, first + channel, tiles, points(&mut gathered));
+                let values: &mut [f32] = bytemuck::cast_slice_mut(&mut lines);
+                for piece in &pieces {
+                    let start = (piece.sample * problem.channels + first + channel) * plane + piece.pixel;
+                    values[piece.line..][..piece.length].copy_from_slice(&x[start..][..piece.length]);
+                }
                 for vector in 0..per_block {
+                    let mut seen = [simd.splat_f32s(0.0); POINTS];
+                    for row in 0..INPUTS {
+                        let near = columns(simd, &lines[(2 * row * per_block + vector) * OUTPUTS..]);
+                        let far = columns(simd, &lines[((2 * row + 1) * per_block + vector) * OUTPUTS..]);
+                        let seen = &mut seen[row * INPUTS..][..INPUTS];
+                        seen[..OUTPUTS].copy_from_slice(&near);
+                        seen[OUTPUTS..].copy_from_slice(&far[..INPUTS - OUTPUTS]);
+                    }
                     let start = (block * channels + channel) * per_block + vector;
                     transform::input(
                         simd,
                         #[inline(always)]
-                        |point| gathered[point * per_block + vector],
+                        |point| seen[point],
                         #[inline(always)]
                         |point, value| out[point * blocks * channels * per_block + start] = value,
                     );
@@ -216,55 +233,80 @@ impl<S: Simd> pulp::NullaryFnOnce for Input<'_, S> {
     }
 }
 
+/// Pixels under a block of tiles that lie together both in a plane and in a line, which has four pixels for each tile.
+struct Piece {
+    sample: usize,
+    /// The first one's place in the plane.
+    pixel: usize,
+    /// And in the lines.
+    line: usize,
+    length: usize,
+}
+
 impl Problem {
-    /// What the tiles see of a channel: `[point][tile]`. The places of tiles that are not there keep what they have.
-    #[inline(always)]
-    fn gather(&self, x: &[f32], channel: usize, tiles: &[Tile], gathered: &mut [[f32; BLOCK]; POINTS]) {
-        let [height, width] = self.size;
-        for (lane, tile) in (0..BLOCK).zip(tiles) {
-            let plane = &x[(tile.sample * self.channels + channel) * height * width..][..height * width];
-            let [y, x] = [0, 1].map(|axis| tile.out[axis].cast_signed() - self.padding[axis]);
-            let inside =
-                |from: isize, size: usize| from >= 0 && from + INPUTS.cast_signed() <= size.cast_signed();
-            if inside(y, height) && inside(x, width) {
-                let start = y.unsigned_abs() * width + x.unsigned_abs();
-                for i in 0..INPUTS {
-                    let row = &plane[start + i * width..][..INPUTS];
-                    for (j, &value) in row.iter().enumerate() {
-                        gathered[i * INPUTS + j][lane] = value;
-                    }
-                }
-                continue;
-            }
-            for i in 0..INPUTS {
-                let row = usize::try_from(y + i.cast_signed()).ok().filter(|&row| row < height);
-                for j in 0..INPUTS {
-                    let column = usize::try_from(x + j.cast_signed()).ok().filter(|&column| column < width);
-                    let value = row.zip(column).map_or(0.0, |(row, column)| plane[row * width + column]);
-                    gathered[i * INPUTS + j][lane] = value;
+    /// What a block of tiles sees, in lines `[row][side][tile][4]`: a tile's first four columns, and, on the other
+    /// side, those from the fifth on, of which it sees two.
+    fn seen(&self, tiles: &[Tile]) -> Vec<Piece> {
+        let mut pieces = Vec::new();
+        for (lane, run) in runs(tiles) {
+            for line in 0..2 * INPUTS {
+                let (row, side) = (line / 2, line % 2);
+                let y = (run[0].out[0] + row).cast_signed() - self.padding[0];
+                let x = (run[0].out[1] + side * OUTPUTS).cast_signed() - self.padding[1];
+                let end = (x + (run.len() * OUTPUTS).cast_signed()).min(self.size[1].cast_signed());
+                let start = x.max(0);
+                if (0..self.size[0].cast_signed()).contains(&y) && start < end {
+                    pieces.push(Piece {
+                        sample: run[0].sample,
+                        pixel: y.unsigned_abs() * self.size[1] + start.unsigned_abs(),
+                        line: (line * BLOCK + lane) * OUTPUTS + (start - x).unsigned_abs(),
+                        length: (end - start).unsigned_abs(),
+                    });
                 }
             }
         }
+        pieces
     }
 
-    /// Puts the outputs of tiles `[4 x 4][tile]` into a plane, and adds the bias.
-    #[inline(always)]
-    fn scatter(&self, values: &[f32], lane: usize, tile: Tile, bias: f32, plane: &mut [f32]) {
-        let [height, width] = self.out;
-        let [y, x] = tile.out;
-        let (rows, columns) = ((height - y).min(OUTPUTS), (width - x).min(OUTPUTS));
-        for i in 0..rows {
-            let row = &mut plane[(y + i) * width + x..][..columns];
-            for (j, out) in row.iter_mut().enumerate() {
-                *out = values[(i * OUTPUTS + j) * BLOCK + lane] + bias;
+    /// What a block of tiles makes, in lines `[row][tile][4]`.
+    fn made(&self, tiles: &[Tile]) -> Vec<Piece> {
+        let mut pieces = Vec::new();
+        for (lane, run) in runs(tiles) {
+            let [y, x] = run[0].out;
+            for row in 0..OUTPUTS.min(self.out[0] - y) {
+                pieces.push(Piece {
+                    sample: run[0].sample,
+                    pixel: (y + row) * self.out[1] + x,
+                    line: (row * BLOCK + lane) * OUTPUTS,
+                    length: (run.len() * OUTPUTS).min(self.out[1] - x),
+                });
             }
         }
+        pieces
     }
 }
 
-/// Vectors as blocks of numbers, one for each of `N` places.
-fn points<V: bytemuck::Pod, const N: usize>(vectors: &mut [V]) -> &mut [[f32; BLOCK]; N] {
-    bytemuck::cast_slice_mut(vectors).try_into().expect("there are as many vectors as N blocks have")
+/// The tiles that are neighbours in a row, with the first one's place among all of them.
+fn runs(tiles: &[Tile]) -> impl Iterator<Item = (usize, &[Tile])> {
+    // A row of tiles ends where the next one begins at column 0.
+    let runs = tiles.chunk_by(|_, next| next.out[1] > 0);
+    runs.scan(0, |end, run| {
+        *end += run.len();
+        Some((*end - run.len(), run))
+    })
+}
+
+/// The columns of tiles whose pixels lie in four vectors, tile after tile. The tiles' order in a vector is the machine's
+/// own; [`pixels`] undoes it.
+#[inline(always)]
+fn columns<S: Simd>(simd: S, pixels: &[S::f32s]) -> [S::f32s; OUTPUTS] {
+    simd.deinterleave_shfl_f32s([pixels[0], pixels[1], pixels[2], pixels[3]])
+}
+
+/// The pixels of tiles, tile after tile, from their columns.
+#[inline(always)]
+fn pixels<S: Simd>(simd: S, columns: [S::f32s; OUTPUTS]) -> [S::f32s; OUTPUTS] {
+    simd.interleave_shfl_f32s(columns)
 }
 
 /// What a thread keeps for itself.
@@ -334,23 +376,31 @@ impl<S: Simd> pulp::NullaryFnOnce for Block<'_, '_, S> {
                 product.run(simd);
             }
         }
-        let mut outputs = vec![simd.splat_f32s(0.0); OUTPUTS * OUTPUTS * per_block];
+        let mut lines = vec![simd.splat_f32s(0.0); OUTPUTS * OUTPUTS * per_block];
+        let pieces: Vec<_> = tiles.chunks(BLOCK).map(|tiles| problem.made(tiles)).collect();
         for row in 0..rows {
-            let bias = bias.map_or(0.0, |bias| bias[row]);
-            for (block, tiles) in tiles.chunks(BLOCK).enumerate() {
+            let bias = simd.splat_f32s(bias.map_or(0.0, |bias| bias[row]));
+            for (block, pieces) in pieces.iter().enumerate() {
                 for vector in 0..per_block {
                     let start = (row * blocks + block) * per_block + vector;
+                    let mut made = [bias; OUTPUTS * OUTPUTS];
                     transform::output(
                         simd,
                         #[inline(always)]
                         |point| scratch.sums[point * padded * blocks * per_block + start],
                         #[inline(always)]
-                        |place, value| outputs[place * per_block + vector] = value,
+                        |place, value| made[place] = simd.add_f32s(value, bias),
                     );
+                    let (made, _) = made.as_chunks::<OUTPUTS>();
+                    for line in 0..OUTPUTS {
+                        lines[(line * per_block + vector) * OUTPUTS..][..OUTPUTS]
+                            .copy_from_slice(&pixels(simd, made[line]));
+                    }
                 }
-                let values = bytemuck::cast_slice(&outputs);
-                for (lane, &tile) in tiles.iter().enumerate() {
-                    problem.scatter(values, lane, tile, bias, planes[tile.sample * rows + row]);
+                let values: &[f32] = bytemuck::cast_slice(&lines);
+                for piece in pieces {
+                    planes[piece.sample * rows + row][piece.pixel..][..piece.length]
+                        .copy_from_slice(&values[piece.line..][..piece.length]);
                 }
             }
         }
@@ -375,7 +425,7 @@ impl Kernels<'_> {
             let first = first + block * BLOCK;
             let there = (rows - block * BLOCK).min(BLOCK);
             for channel in 0..channels {
-                let values: &mut [[f32; BLOCK]; 9] = points(&mut gathered);
+                let values: &mut [f32] = bytemuck::cast_slice_mut(&mut gathered);
                 #[allow(clippy::needless_range_loop, reason = "a kernel is spread over its places")]
                 for lane in 0..BLOCK {
                     // Rows beyond the last are computed like it, and left out at the end.
@@ -384,7 +434,7 @@ impl Kernels<'_> {
                         [row * self.out_stride + (first_channel + channel) * self.in_stride..][..9];
                     for (place, &value) in kernel.iter().enumerate() {
                         let place = if self.turned { 8 - place } else { place };
-                        values[place][lane] = value;
+                        values[place * BLOCK + lane] = value;
                     }
                 }
                 for vector in 0..per_block {
