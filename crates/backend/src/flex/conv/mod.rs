@@ -245,7 +245,11 @@ pub(super) fn backward(
     let [x, weight, grad] = [x, weight, grad].map(contiguous);
     let (x, weight, grad) = (values(&x), values(&weight), values(&grad));
     let dx = problem.input_gradient(x_shape[0], weight, grad);
-    let (d_weight, d_bias) = problem.weight_gradient(x_shape[0], x, grad);
+    let d_weight = match problem.minimal(x_shape[0]).filter(winograd::Problem::pays_for_kernels) {
+        Some(minimal) => winograd::of_kernels(&minimal, x, grad),
+        None => problem.weight_gradient(x_shape[0], x, grad),
+    };
+    let d_bias = problem.bias_gradient(grad);
     (tensor(dx, x_shape), tensor(d_weight, weight_shape), tensor(d_bias, [problem.out_channels]))
 }
 
@@ -287,10 +291,10 @@ impl Problem {
         dx
     }
 
-    fn weight_gradient(&self, batch: usize, x: &[f32], grad: &[f32]) -> (Vec<f32>, Vec<f32>) {
+    fn weight_gradient(&self, batch: usize, x: &[f32], grad: &[f32]) -> Vec<f32> {
         let (patch, n, out_channels) = (self.patch(), self.out_pixels(), self.out_channels);
         let (sample_len, out_len) = (self.channels * self.pixels(), out_channels * n);
-        let zeros = || (vec![0.0_f32; out_channels * patch], vec![0.0_f32; out_channels]);
+        let zeros = || vec![0.0_f32; out_channels * patch];
         if x.is_empty() || grad.is_empty() {
             return zeros();
         }
@@ -302,25 +306,21 @@ impl Problem {
         let mut sums: Vec<_> = (0..parts).map(|_| zeros()).collect();
         sums.par_iter_mut()
             .zip(x.par_chunks(part * sample_len).zip(grad.par_chunks(part * out_len)))
-            .flat_map(|((d_weight, d_bias), (x, grad))| {
-                let blocks = d_weight.par_chunks_mut(block * patch).zip(d_bias.par_chunks_mut(block));
-                blocks.enumerate().map(move |(i, sums)| (i * block, sums, x, grad))
+            .flat_map(|(d_weight, (x, grad))| {
+                let blocks = d_weight.par_chunks_mut(block * patch);
+                blocks.enumerate().map(move |(i, d_weight)| (i * block, d_weight, x, grad))
             })
             .for_each_init(
                 || vec![0.0_f32; patch * strip * self.out[1]],
-                |patches, (first, (d_weight, d_bias), x, grad)| {
+                |patches, (first, d_weight, x, grad)| {
                     for (x, grad) in x.chunks_exact(sample_len).zip(grad.chunks_exact(out_len)) {
-                        let grad = &grad[first * n..][..d_bias.len() * n];
-                        for (sum, row) in d_bias.iter_mut().zip(grad.chunks_exact(n)) {
-                            *sum += super::math::sum(row, |v| v);
-                        }
                         for row in (0..self.out[0]).step_by(strip) {
                             let rows = row..(row + strip).min(self.out[0]);
                             let width = rows.len() * self.out[1];
                             self.gather(x, rows, patches);
                             // ∂w += ∂y patchesᵗ.
-                            let size = [d_bias.len(), patch, width];
-                            let grad = (&grad[row * self.out[1]..], row_major(n));
+                            let size = [d_weight.len() / patch, patch, width];
+                            let grad = (&grad[first * n + row * self.out[1]..], row_major(n));
                             let columns = (&patches[..], transposed(width));
                             let out = (&mut d_weight[..], patch);
                             gemm(size, out, Destination::Accumulate, grad, columns, 1.0);
@@ -329,11 +329,20 @@ impl Problem {
                 },
             );
         let mut sums = sums.into_iter();
-        let (mut d_weight, mut d_bias) = sums.next().unwrap_or_else(zeros);
-        for (w, b) in sums {
-            d_weight.iter_mut().zip(w).for_each(|(sum, v)| *sum += v);
-            d_bias.iter_mut().zip(b).for_each(|(sum, v)| *sum += v);
+        let mut d_weight = sums.next().unwrap_or_else(zeros);
+        for sum in sums {
+            d_weight.iter_mut().zip(sum).for_each(|(sum, v)| *sum += v);
         }
-        (d_weight, d_bias)
+        d_weight
+    }
+
+    /// Over samples and pixels.
+    fn bias_gradient(&self, grad: &[f32]) -> Vec<f32> {
+        let n = self.out_pixels();
+        let sum = |channel: usize| {
+            let planes = grad.chunks_exact(n.max(1)).skip(channel).step_by(self.out_channels);
+            planes.map(|plane| super::math::sum(plane, |v| v)).sum()
+        };
+        (0..self.out_channels).into_par_iter().map(sum).collect()
     }
 }

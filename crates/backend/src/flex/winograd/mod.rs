@@ -7,9 +7,12 @@
 //! transformed at each call and for each strip, which costs a few percent; transformed ones would take four times the
 //! weights' memory.
 
+mod gradient;
 #[cfg(test)]
 mod tests;
 mod transform;
+
+pub(super) use gradient::of_kernels;
 
 use pulp::{Simd, WithSimd, bytemuck};
 use rayon::prelude::*;

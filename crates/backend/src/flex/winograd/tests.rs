@@ -2,6 +2,7 @@
 
 use pulp::{Simd, WithSimd};
 
+use super::gradient::OfKernels;
 use super::*;
 use crate::flex::widths::{Holds, at_every_width, numbers};
 
@@ -33,9 +34,35 @@ fn definition(problem: &Problem, x: &[f32], kernels: Kernels, bias: &[f32]) -> V
     out
 }
 
-fn holds(simd: impl Simd) {
+/// The kernels' gradient, its adjoint.
+fn gradient(problem: &Problem, x: &[f32], grad: &[f32]) -> Vec<f64> {
+    let Problem { batch, channels, out_channels, size: [height, width], out: [oh, ow], padding } = *problem;
+    let mut out = Vec::new();
+    for (o, c) in (0..out_channels).flat_map(|o| (0..channels).map(move |c| (o, c))) {
+        for (i, j) in (0..3).flat_map(|i| (0..3).map(move |j| (i, j))) {
+            let mut sum = 0.0;
+            for (sample, row) in (0..batch).flat_map(|sample| (0..oh).map(move |row| (sample, row))) {
+                let y = (row + i).cast_signed() - padding[0];
+                if y < 0 || y >= height.cast_signed() {
+                    continue;
+                }
+                let x = &x[((sample * channels + c) * height + y.unsigned_abs()) * width..][..width];
+                let grad = &grad[((sample * out_channels + o) * oh + row) * ow..][..ow];
+                for (column, &grad) in grad.iter().enumerate() {
+                    let z = usize::try_from((column + j).cast_signed() - padding[1]);
+                    let pixel = z.ok().and_then(|z| x.get(z)).copied().unwrap_or(0.0);
+                    sum += f64::from(grad) * f64::from(pixel);
+                }
+            }
+            out.push(sum);
+        }
+    }
+    out
+}
+
+fn problems() -> [Problem; 7] {
     let same = |size| Problem { batch: 1, channels: 8, out_channels: 8, size, out: size, padding: [1, 1] };
-    for problem in [
+    [
         same([8, 8]),
         same([13, 7]),
         Problem { batch: 3, channels: 200, out_channels: 37, ..same([5, 6]) },
@@ -44,7 +71,11 @@ fn holds(simd: impl Simd) {
         Problem { channels: 5, out_channels: 1, out: [6, 7], padding: [-1, -2], ..same([9, 12]) },
         // Three strips, and blocks of tiles without an edge.
         Problem { channels: 4, ..same([70, 150]) },
-    ] {
+    ]
+}
+
+fn holds(simd: impl Simd) {
+    for problem in problems() {
         let Problem { batch, channels, out_channels, size, out, .. } = problem;
         let x = numbers(batch * channels * size[0] * size[1], 1);
         let weights = numbers(out_channels * channels * 9, 2);
@@ -67,6 +98,15 @@ fn holds(simd: impl Simd) {
                     "{channels} to {out_channels} channels, {size:?}, {i}: {value} for {expected}"
                 );
             }
+        }
+        let grad = numbers(batch * out_channels * out[0] * out[1], 4);
+        let result = OfKernels { problem: &problem, x: &x, grad: &grad }.with_simd(simd);
+        let expected = gradient(&problem, &x, &grad);
+        assert_eq!(result.len(), expected.len());
+        let deviation = ((batch * out[0] * out[1]) as f64).sqrt() / 12.0;
+        for (i, (&value, expected)) in result.iter().zip(expected).enumerate() {
+            let error = (f64::from(value) - expected).abs() / deviation;
+            assert!(error < 4e-5, "gradient of kernels, {size:?}, {i}: {value} for {expected}");
         }
     }
 }

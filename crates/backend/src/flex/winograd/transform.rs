@@ -1,7 +1,8 @@
-//! The three transforms of F(4 x 4, 3 x 3), on vectors of tiles or of kernels.
+//! The transforms of F(4 x 4, 3 x 3), on vectors of tiles or of kernels.
 //!
 //! Y = Aᵗ [(G g Gᵗ) ⊙ (Bᵗ d B)] A, with the matrices of Lavin and Gray (2016), whose points are 0, ±1, ±2 and ∞. Each
-//! two-dimensional transform is its one-dimensional one along both axes.
+//! two-dimensional transform is its one-dimensional one along both axes. The kernels' gradient takes two more, the adjoints
+//! of Aᵗ and of G.
 
 use pulp::Simd;
 
@@ -53,6 +54,41 @@ fn along_output<S: Simd>(simd: S, m: [S::f32s; 6]) -> [S::f32s; 4] {
         simd.mul_add_f32s(two, far_difference, near_difference),
         simd.mul_add_f32s(four, far, near),
         simd.add_f32s(simd.mul_add_f32s(eight, far_difference, near_difference), m[5]),
+    ]
+}
+
+/// A y: what the gradients of four neighbouring outputs become.
+#[inline(always)]
+fn along_gradient<S: Simd>(simd: S, y: [S::f32s; 4]) -> [S::f32s; 6] {
+    let [two, four] = [2.0, 4.0].map(|v| simd.splat_f32s(v));
+    let (even, odd) = (simd.add_f32s(y[0], y[2]), simd.add_f32s(y[1], y[3]));
+    let far_even = simd.mul_add_f32s(four, y[2], y[0]);
+    let far_odd = simd.mul_f32s(two, simd.mul_add_f32s(four, y[3], y[1]));
+    [
+        y[0],
+        simd.add_f32s(even, odd),
+        simd.sub_f32s(even, odd),
+        simd.add_f32s(far_even, far_odd),
+        simd.sub_f32s(far_even, far_odd),
+        y[3],
+    ]
+}
+
+/// Gᵗ m: the gradients of three neighbouring values of a kernel.
+#[inline(always)]
+fn along_kernel_gradient<S: Simd>(simd: S, m: [S::f32s; 6]) -> [S::f32s; 3] {
+    let [quarter, sixth, minus_sixth, twelfth, twenty_fourth] =
+        [1.0 / 4.0, 1.0 / 6.0, -1.0 / 6.0, 1.0 / 12.0, 1.0 / 24.0].map(|v| simd.splat_f32s(v));
+    let near = simd.mul_f32s(minus_sixth, simd.add_f32s(m[1], m[2]));
+    let far = simd.add_f32s(m[3], m[4]);
+    [
+        simd.mul_add_f32s(quarter, m[0], simd.mul_add_f32s(twenty_fourth, far, near)),
+        simd.mul_add_f32s(
+            sixth,
+            simd.sub_f32s(m[2], m[1]),
+            simd.mul_f32s(twelfth, simd.sub_f32s(m[3], m[4])),
+        ),
+        simd.add_f32s(simd.mul_add_f32s(sixth, far, near), m[5]),
     ]
 }
 
@@ -113,6 +149,32 @@ pub(super) fn output<S: Simd>(simd: S, at: impl Fn(usize) -> S::f32s, each: impl
     both_axes(
         #[inline(always)]
         |m| along_output(simd, m),
+        at,
+        each,
+    );
+}
+
+/// A ∂y Aᵗ.
+#[inline(always)]
+pub(super) fn gradient<S: Simd>(simd: S, at: impl Fn(usize) -> S::f32s, each: impl FnMut(usize, S::f32s)) {
+    both_axes(
+        #[inline(always)]
+        |y| along_gradient(simd, y),
+        at,
+        each,
+    );
+}
+
+/// Gᵗ m G.
+#[inline(always)]
+pub(super) fn kernel_gradient<S: Simd>(
+    simd: S,
+    at: impl Fn(usize) -> S::f32s,
+    each: impl FnMut(usize, S::f32s),
+) {
+    both_axes(
+        #[inline(always)]
+        |m| along_kernel_gradient(simd, m),
         at,
         each,
     );
