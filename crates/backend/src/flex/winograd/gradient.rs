@@ -8,11 +8,12 @@ use pulp::{Simd, WithSimd, bytemuck};
 use rayon::prelude::*;
 
 use super::transform::{self, POINTS};
-use super::{BLOCK, INPUTS, Left, OUTPUTS, Problem, Product, Tile, runs, vectors};
+use super::{BLOCK, INPUTS, Left, OUTPUTS, Problem, Product, STRIP_VALUES, Tile, runs, vectors};
 
-/// Tiles that are transformed and multiplied at a time, however many threads there are: sums are made in one order, and
-/// give the same bits on any machine. Three vectors of columns of so many stay in a thread's first cache.
-const STRIP: usize = 128;
+/// Tiles that are multiplied at a time: three vectors of columns of so many stay in a thread's first cache.
+const DEPTH: usize = 128;
+/// Tiles that are transformed at a time, at most.
+const TILES: usize = 16 * DEPTH;
 /// Sums at all points together, at most: they take four times the memory of the weights.
 const SUMS: usize = 16 << 20;
 
@@ -49,16 +50,18 @@ impl WithSimd for OfKernels<'_> {
         let mut sums = vec![zero; POINTS * rows * columns];
         let (mut of_x, mut of_grad) = (Vec::new(), Vec::new());
         let tiles: Vec<Tile> = (0..problem.tiles()).map(|number| Tile::of(problem, number)).collect();
-        for (strip, tiles) in tiles.chunks(STRIP).enumerate() {
+        // However many threads there are: sums are made in one order, and give the same bits on any machine.
+        let strip = (STRIP_VALUES / (POINTS * (channels + out_channels))).clamp(DEPTH, TILES);
+        for (strip, tiles) in tiles.chunks(strip).enumerate() {
             x.transform::<S, INPUTS>(simd, tiles, &mut of_x);
             grad.transform::<S, OUTPUTS>(simd, tiles, &mut of_grad);
             sums.par_chunks_mut(rows * columns).enumerate().for_each(|(point, sums)| {
                 let accumulate = strip > 0;
-                let depth = tiles.len();
+                let tiles = tiles.len();
                 simd.vectorize(Point {
                     simd,
                     point,
-                    depth,
+                    tiles,
                     of_x: &of_x,
                     of_grad: &of_grad,
                     accumulate,
@@ -180,8 +183,7 @@ fn of_tile<S: Simd, const N: usize>(
 struct Point<'a, S: Simd> {
     simd: S,
     point: usize,
-    /// Tiles.
-    depth: usize,
+    tiles: usize,
     of_x: &'a [S::f32s],
     of_grad: &'a [S::f32s],
     accumulate: bool,
@@ -194,22 +196,25 @@ impl<S: Simd> pulp::NullaryFnOnce for Point<'_, S> {
 
     #[inline(always)]
     fn call(self) {
-        let Self { simd, point, depth, of_x, of_grad, accumulate, sums } = self;
-        let per_point = depth * vectors::<S>();
-        let per_block = POINTS * per_point;
+        let Self { simd, point, tiles, of_x, of_grad, accumulate, sums } = self;
+        let per_block = POINTS * tiles * vectors::<S>();
         let columns = of_x.len() / per_block * vectors::<S>();
-        for (grads, sums) in of_grad.chunks_exact(per_block).zip(sums.chunks_mut(BLOCK * columns)) {
-            let mut product = Product {
-                left: Left::Blocks(bytemuck::cast_slice(&grads[point * per_point..][..per_point])),
-                right: &of_x[point * per_point..],
-                strides: [per_block, vectors::<S>()],
-                rows: sums.len() / columns,
-                out: sums,
-                columns,
-                depth,
-                accumulate,
-            };
-            product.run(simd);
+        for first in (0..tiles).step_by(DEPTH) {
+            let start = (point * tiles + first) * vectors::<S>();
+            let depth = DEPTH.min(tiles - first);
+            for (grads, sums) in of_grad.chunks_exact(per_block).zip(sums.chunks_mut(BLOCK * columns)) {
+                let mut product = Product {
+                    left: Left::Blocks(bytemuck::cast_slice(&grads[start..][..depth * vectors::<S>()])),
+                    right: &of_x[start..],
+                    strides: [per_block, vectors::<S>()],
+                    rows: sums.len() / columns,
+                    out: sums,
+                    columns,
+                    depth,
+                    accumulate: accumulate || first > 0,
+                };
+                product.run(simd);
+            }
         }
     }
 }
