@@ -5,7 +5,8 @@
 //! then each thread takes blocks of output channels, transforms their kernels, some input channels at a time, so that
 //! these stay in its own cache, multiplies at each of the 36 points, and transforms the sums into the outputs. Kernels are
 //! transformed at each call and for each strip, which costs a few percent; transformed ones would take four times the
-//! weights' memory.
+//! weights' memory. The gradient with respect to the input is a convolution too, with the kernels turned; that with respect
+//! to the kernels is the adjoint of all this.
 
 mod gradient;
 #[cfg(test)]
