@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use tokenizers::models::bpe::Vocab;
 
 use super::special::{self, Settings};
-use super::{Tokenizer, TokenizerError, charsmap, clip, t5};
+use super::{Tokenizer, TokenizerError, charsmap, clip, t5, template};
 
 /// The largest vocabulary published is 33 MB.
 const MAX_FILE: u64 = 1 << 27;
@@ -122,7 +122,10 @@ pub(super) fn parse(file: &Value) -> Result<tokenizers::Tokenizer, String> {
     if !prefix.is_empty() && pairs(&model["merges"])?.iter().any(|(_, right)| !right.starts_with(prefix)) {
         return Err(format!("a merge's second token lacks `{prefix}`, the `continuing_subword_prefix`"));
     }
-    serde_json::from_value(file.clone()).map_err(|error| error.to_string())
+    let backend: tokenizers::Tokenizer =
+        serde_json::from_value(file.clone()).map_err(|error| error.to_string())?;
+    backend.get_post_processor().map_or(Ok(()), template::check)?;
+    Ok(backend)
 }
 
 /// The merges of a `tokenizer.json`: each a list of two tokens, or a string with a space between them.

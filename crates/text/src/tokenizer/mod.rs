@@ -14,6 +14,7 @@
 //! | `special` | special tokens, and what else the configs beside a tokenizer say |
 //! | `clip`, `t5` | the two kinds, from files or built in |
 //! | `charsmap` | whether T5's table of characters can be trusted |
+//! | `template` | whether what is put around a prompt can be |
 //! | `tokens` | a prompt as numbers, and as a tensor |
 //! | `chunks` | a prompt with weights, in as many chunks as it takes |
 
@@ -24,6 +25,7 @@ mod error;
 mod folder;
 mod special;
 mod t5;
+mod template;
 mod tokens;
 
 use std::path::Path;

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use kiln_text::{Length, Tokenizer, TokenizerError};
 use proptest::prelude::*;
+use proptest::sample::Index;
 use rstest::rstest;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -137,6 +138,27 @@ fn a_malformed_tokenizer_json_is_told() {
     assert_t5(&file, "", "continuing_subword_prefix");
 }
 
+/// What is put around a prompt is looked up by name, and its places by number.
+#[rstest]
+#[case::not_listed(json!({"SpecialToken": {"id": "<s>", "type_id": 0}}), "puts `<s>` around")]
+#[case::second(json!({"Sequence": {"id": "B", "type_id": 0}}), "second prompt")]
+fn a_template_that_cannot_be_filled_is_told(#[case] piece: Value, #[case] part: &str) {
+    let mut file = t5();
+    file["post_processor"]["single"][1] = piece;
+    assert_t5(&file, "", part);
+    let steps = json!([{"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true}, file["post_processor"]]);
+    file["post_processor"] = json!({"type": "Sequence", "processors": steps});
+    assert_t5(&file, "", part);
+}
+
+#[test]
+fn a_template_after_another_is_told() {
+    let mut file = t5();
+    let step = file["post_processor"].take();
+    file["post_processor"] = json!({"type": "Sequence", "processors": [step, step]});
+    assert_t5(&file, "", "after another");
+}
+
 /// A trie of 256 units whose root points out of it: what walks it would too.
 #[test]
 fn a_table_that_leads_out_of_itself_is_refused() {
@@ -199,11 +221,52 @@ proptest! {
         if let Some(cut) = cut {
             bytes.truncate(cut);
         }
-        let folder = folder(&[("tokenizer_config.json", &json!({"tokenizer_class": class}).to_string())]);
-        fs::write(folder.path().join("tokenizer.json"), bytes).unwrap();
-        if let Ok(tokenizer) = Tokenizer::open(folder.path()) {
-            let _ = tokenizer.encode(&prompt, Length::Exactly(9));
-            let _ = tokenizer.encode(&prompt, Length::AsItIs);
-        }
+        open_and_encode(&bytes, class, &prompt);
     }
+
+    /// The same of a tokenizer.json with some of its parts gone, or another part in their places.
+    #[test]
+    fn changed_parts_cause_no_panic(
+        changes in prop::collection::vec((any::<Index>(), prop::option::of(any::<Index>())), 1..4),
+        class in prop::sample::select(vec!["", "T5Tokenizer", "CLIPTokenizer"]),
+        prompt in "\\PC{0,12}",
+    ) {
+        let mut file = t5();
+        // A piece more or less makes no difference, and most of the file is pieces.
+        file["model"]["vocab"].as_array_mut().unwrap().truncate(20);
+        let parts = parts(&file);
+        for (at, other) in changes {
+            let other = other.map_or(Value::Null, |other| file.pointer(other.get(&parts).as_str()).cloned().unwrap_or_default());
+            if let Some(part) = file.pointer_mut(at.get(&parts).as_str()) {
+                *part = other;
+            }
+        }
+        open_and_encode(file.to_string().as_bytes(), class, &prompt);
+    }
+}
+
+fn open_and_encode(tokenizer_json: &[u8], class: &str, prompt: &str) {
+    let folder = folder(&[("tokenizer_config.json", &json!({"tokenizer_class": class}).to_string())]);
+    fs::write(folder.path().join("tokenizer.json"), tokenizer_json).unwrap();
+    if let Ok(tokenizer) = Tokenizer::open(folder.path()) {
+        let _ = tokenizer.encode(prompt, Length::Exactly(9));
+        let _ = tokenizer.encode(prompt, Length::AsItIs);
+    }
+}
+
+/// JSON pointers to all that is inside of `value`.
+fn parts(value: &Value) -> Vec<String> {
+    let inside: Vec<(String, &Value)> = match value {
+        Value::Array(items) => items.iter().enumerate().map(|(at, item)| (at.to_string(), item)).collect(),
+        Value::Object(fields) => {
+            fields.iter().map(|(name, field)| (name.replace('/', "~1"), field)).collect()
+        }
+        _ => Vec::new(),
+    };
+    let below = |(name, item): (String, &Value)| {
+        std::iter::once(format!("/{name}"))
+            .chain(parts(item).into_iter().map(move |part| format!("/{name}{part}")))
+            .collect::<Vec<_>>()
+    };
+    inside.into_iter().flat_map(below).collect()
 }
