@@ -151,10 +151,9 @@ impl Sizes {
             }
             packed
         };
-        let all = |group| {
-            let pairs = self.phases[0].iter().flat_map(|d| self.phases[1].iter().map(move |a| (d, a)));
-            pairs.map(|(down, across)| of(group, down, across)).collect()
-        };
+        let acrosses = &self.phases[1];
+        let pairs = self.phases[0].par_iter().flat_map_iter(|d| acrosses.iter().map(move |a| (d, a)));
+        let all = |group| pairs.clone().map(|(down, across)| of(group, down, across)).collect();
         (0..groups).map(all).collect()
     }
 

@@ -42,19 +42,28 @@ pub(super) fn tanh(x: f32) -> f32 {
     2.0 * logistic(2.0 * x) - 1.0
 }
 
-/// Φ(x) = erfc(-x / √2) / 2, the normal distribution function, with erfc by formula 7.1.26 of Abramowitz and Stegun, whose
-/// error is below 1.5e-7; PyTorch's vectorised erf is the same formula.
+/// Φ(x), the normal distribution function, with an error below 2e-7: 1/2 + x P(x²) / Q(x²), five degrees each (least squares
+/// of the error of Φ, weighted until it is level), which is exactly 0 and 1 at ∓5.35, beyond which it stays so.
 #[inline(always)]
 pub(super) fn normal_cdf(x: f32) -> f32 {
-    let z = x.abs() * std::f32::consts::FRAC_1_SQRT_2;
-    let t = 1.0 / 0.327_591_1_f32.mul_add(z, 1.0);
-    let p = 1.061_405_4_f32;
-    let p = p.mul_add(t, -1.453_152_1);
-    let p = p.mul_add(t, 1.421_413_8);
-    let p = p.mul_add(t, -0.284_496_72);
-    let p = p.mul_add(t, 0.254_829_6);
-    let half = 0.5 * p * t * exp_nonpositive(-z * z);
-    if x < 0.0 { half } else { 1.0 - half }
+    const END: f32 = 5.35;
+    // The comparisons keep a NaN.
+    let x = if x < -END { -END } else { x };
+    let x = if x > END { END } else { x };
+    let s = x * x;
+    let p = 2.371_582_4e-8_f32;
+    let p = p.mul_add(s, 6.367_996_3e-6);
+    let p = p.mul_add(s, 1.622_497_7e-4);
+    let p = p.mul_add(s, 4.638_894e-3);
+    let p = p.mul_add(s, 3.314_722e-2);
+    let p = p.mul_add(s, 0.398_942_26);
+    let q = 1.226_699_7e-6_f32;
+    let q = q.mul_add(s, 7.184_663_3e-5);
+    let q = q.mul_add(s, 1.847_317_1e-3);
+    let q = q.mul_add(s, 2.825_458_7e-2);
+    let q = q.mul_add(s, 0.249_753_92);
+    let q = q.mul_add(s, 1.0);
+    0.5 + x * p / q
 }
 
 /// Σ x, over sixteen running sums, so that it vectorises and rounds less than one sum would.
@@ -98,4 +107,32 @@ pub(super) fn max(x: &[f32]) -> f32 {
     }
     let rest = chunks.remainder().iter().copied().fold(f32::NEG_INFINITY, f32::max);
     lanes.iter().copied().fold(rest, f32::max)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Φ(x) = 1/2 + φ(x) Σ_k x²ᵏ⁺¹ / (2k + 1)!!
+    fn exact_normal_cdf(x: f64) -> f64 {
+        let terms = (0..200_u32).scan(1.0, |term, k| {
+            *term *= x / f64::from(2 * k + 1) * if k == 0 { 1.0 } else { x };
+            Some(*term)
+        });
+        0.5 + (-0.5 * x * x).exp() / std::f64::consts::TAU.sqrt() * terms.sum::<f64>()
+    }
+
+    #[test]
+    fn the_normal_cdf_is_exact_to_its_bound() {
+        for i in -70_000..=70_000 {
+            let x = i as f32 * 1e-4;
+            let error = f64::from(normal_cdf(x)) - exact_normal_cdf(f64::from(x));
+            assert!(error.abs() < 2e-7, "{x}: {error:e}");
+        }
+        assert_eq!(
+            [f32::NEG_INFINITY, -6.0, 0.0, 6.0, f32::INFINITY].map(normal_cdf),
+            [0.0, 0.0, 0.5, 1.0, 1.0]
+        );
+        assert!(normal_cdf(f32::NAN).is_nan());
+    }
 }
