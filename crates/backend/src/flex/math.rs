@@ -58,7 +58,7 @@ pub(super) fn normal_cdf(x: f32) -> f32 {
     let p = p.mul_add(s, 3.314_722e-2);
     let p = p.mul_add(s, 0.398_942_26);
     let q = 1.226_699_7e-6_f32;
-    let q = q.mul_add(s, 7.184_663_3e-5);
+    let q = q.mul_add(s, 7.184_663e-5);
     let q = q.mul_add(s, 1.847_317_1e-3);
     let q = q.mul_add(s, 2.825_458_7e-2);
     let q = q.mul_add(s, 0.249_753_92);
