@@ -3,6 +3,7 @@
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::tensor::{Device, Tensor, TensorData};
+use kiln_backend::ops::takes_narrow_kernels;
 use kiln_blocks::attention::rename_deprecated;
 use kiln_blocks::convolve;
 use kiln_checkpoint::{ConfigError, Pretrained};
@@ -28,6 +29,10 @@ impl Pretrained for AutoencoderKL {
 
     fn from_config(config: &str, device: &Device) -> Result<Self, ConfigError> {
         AutoencoderKLConfig::from_json(config)?.init(device)
+    }
+
+    fn keeps_narrow_kernels(device: &Device) -> bool {
+        takes_narrow_kernels(device)
     }
 
     fn rename(name: &str) -> Option<String> {

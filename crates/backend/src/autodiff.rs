@@ -96,6 +96,7 @@ impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
         bias: Bias<Self>,
         options: ConvOptions<2>,
     ) -> FloatTensor<Self> {
+        let weight = composed::conv::widened::<Self>(weight, &x);
         let ((x, nx), (w, nw)) = (x.into_parts(), weight.into_parts());
         match bias {
             Bias::None => match ConvGrad.prepare::<C>([nx, nw]).compute_bound().stateful() {

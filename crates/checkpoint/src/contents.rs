@@ -115,7 +115,7 @@ impl StoredModel {
         self.weights.label()
     }
 
-    /// The network with its weights, in the device's float type. No weight is drawn, and the file is read tensor by tensor.
+    /// The network with its weights, in the device's float type (but [kernels](Pretrained::keeps_narrow_kernels) that may stay narrower). No weight is drawn, and the file is read tensor by tensor.
     ///
     /// Tensors of the file that the network has no use for and that formats are known to carry (`position_ids`,
     /// `num_batches_tracked`, a training's moving average, a schedule's tables) are passed over, and so is the rest of a larger
@@ -142,7 +142,8 @@ impl StoredModel {
         let module = M::from_config(&self.config, device).map_err(|source| self.config_error(source))?;
         let weights = self.weights_of(&module)?;
         let wanted = |name: &str| weights.info(name).is_some() || !M::computes(name);
-        let loaded = weights.load_sums_into(module, wanted, &lora::sums(adapters))?;
+        let keep_narrow = M::keeps_narrow_kernels(device);
+        let loaded = weights.load_sums_into(module, wanted, &lora::sums(adapters), keep_narrow)?;
         let is_known = |name: &str| is_known_surplus(name) || M::ignores(name);
         for tensor in loaded.surplus.iter().filter(|name| !is_known(name)) {
             tracing::warn!("{}: tensor `{tensor}` is not part of the network", self.label());
@@ -165,7 +166,8 @@ impl StoredModel {
         let names: BTreeSet<&str> = changed.iter().flat_map(|adapter| adapter.parameters()).collect();
         let weights = self.weights_of(&module)?;
         let wanted = |name: &str| names.contains(name);
-        Ok(weights.load_sums_into(module, wanted, &lora::sums(adapters))?.module)
+        let keep_narrow = module.devices().first().is_some_and(M::keeps_narrow_kernels);
+        Ok(weights.load_sums_into(module, wanted, &lora::sums(adapters), keep_narrow)?.module)
     }
 
     /// The weights under the names of today.

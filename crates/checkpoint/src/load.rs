@@ -71,15 +71,17 @@ impl Checkpoint {
         computed: impl Fn(&str) -> bool,
     ) -> Result<Loaded<M>, CheckpointError> {
         let wanted = |name: &str| self.info(name).is_some() || !computed(name);
-        self.load_sums_into(module, wanted, &BTreeMap::new())
+        self.load_sums_into(module, wanted, &BTreeMap::new(), false)
     }
 
-    /// Give the `wanted` parameters of `module` their value from the file, each with what is to be added to it.
+    /// Give the `wanted` parameters of `module` their value from the file, each with what is to be added to it. With `keep_narrow`, those of
+    /// four dimensions that nothing is added to stay in a file's 16 bits.
     pub(crate) fn load_sums_into<M: Module>(
         &self,
         module: M,
         wanted: impl Fn(&str) -> bool,
         sums: &Sums,
+        keep_narrow: bool,
     ) -> Result<Loaded<M>, CheckpointError> {
         let is_wanted = wanted;
         let mut wanted = parameters(&module);
@@ -91,7 +93,7 @@ impl Checkpoint {
         };
         let tensors = wanted
             .iter()
-            .map(|parameter| self.parameter(parameter, &device, sums))
+            .map(|parameter| self.parameter(parameter, &device, sums, keep_narrow))
             .collect::<Result<_, _>>()?;
         // Each tensor comes with the name and the layout that the module has, so that no adapter copies it once more.
         let mut applier = Applier::new(tensors, None, None, true);
@@ -165,13 +167,18 @@ impl Checkpoint {
         parameter: &Parameter,
         device: &Device,
         sums: &Sums,
+        keep_narrow: bool,
     ) -> Result<PackTensor, CheckpointError> {
         let (name, orientation) = (parameter.name.clone(), parameter.orientation);
         let (deltas, device) = (sums.get(&name).cloned().unwrap_or_default(), device.clone());
         let float = DType::from(device.settings().float_dtype);
         let entry = Arc::clone(self.entry(&name)?);
         let stored = entry.burn_dtype(&name)?;
-        let dtype = if stored.is_float() { float } else { stored };
+        let stays = keep_narrow
+            && parameter.shape.len() == 4
+            && deltas.is_empty()
+            && matches!(stored, DType::F16 | DType::BF16);
+        let dtype = if stored.is_float() && !stays { float } else { stored };
         let mut shape = Shape::from(entry.shape.clone());
         if orientation == Orientation::Transposed {
             shape = shape.iter().rev().copied().collect::<Vec<_>>().into();

@@ -29,6 +29,12 @@ pub trait Pretrained: Module + Sized {
         false
     }
 
+    /// Whether parameters of four dimensions may stay in a file's 16 bits on `device`, where other numbers have 32: they are kernels of
+    /// convolutions that take them so. To train a network, load it on an autodiff device, where none may.
+    fn keeps_narrow_kernels(_device: &Device) -> bool {
+        false
+    }
+
     /// Whether the network computes the tensor of this name where a file lacks it, as a table that follows a formula.
     fn computes(_name: &str) -> bool {
         false

@@ -5,11 +5,12 @@
 #[path = "../../backend/benches/serve/mod.rs"]
 mod serve;
 
-use burn::module::Module;
+use burn::module::{Module, ModuleMapper, Param};
 use burn::optim::GradientsParams;
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Device, FloatDType, Int, Tensor};
 use kiln::autoencoder::AutoencoderKLConfig;
 use kiln::backend::noise::{self, NoiseKey};
+use kiln::backend::ops::takes_narrow_kernels;
 use kiln::denoisers::unet2d_condition::{Conditions, UNet2DConditionConfig};
 use kiln::denoisers::{SD3Transformer2DConfig, UNet2DConfig};
 use kiln::detection::DetrConfig;
@@ -64,9 +65,21 @@ fn matmul(device: &Device) -> Operation {
     Box::new(move || drop(a.clone().matmul(b.clone())))
 }
 
+/// A network as it is loaded from a file of 16 bits, which is how Stable Diffusion's come.
+fn loaded<M: Module>(network: M, device: &Device) -> M {
+    struct Narrow;
+    impl ModuleMapper for Narrow {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            if D == 4 { param.map(|kernels| kernels.cast(FloatDType::F16)) } else { param }
+        }
+    }
+    let network = if takes_narrow_kernels(device) { network.map(&mut Narrow) } else { network };
+    network.no_grad()
+}
+
 fn unet(device: &Device) -> Operation {
     let config = UNet2DConditionConfig::from_json(&config("unet")).expect("a config");
-    let network = config.init(device).expect("a network").no_grad();
+    let network = loaded(config.init(device).expect("a network"), device);
     let sample = normal([1, 4, 64, 64], 0, device);
     let conditions = Conditions::prompt(normal([1, 77, 768], 1, device));
     let time = Tensor::from_floats([500.0], device);
@@ -75,7 +88,7 @@ fn unet(device: &Device) -> Operation {
 
 fn decoder(device: &Device) -> Operation {
     let config = AutoencoderKLConfig::from_json(&config("vae")).expect("a config");
-    let network = config.init(device).expect("a network").no_grad();
+    let network = loaded(config.init(device).expect("a network"), device);
     let latent = normal([1, 4, 64, 64], 0, device);
     Box::new(move || drop(network.decode(latent.clone())))
 }

@@ -13,11 +13,18 @@ pub fn forward<B: Backend>(
     bias: Bias<B>,
     options: ConvOptions<2>,
 ) -> FloatTensor<B> {
+    let weight = widened::<B>(weight, &x);
     let bias = match bias {
         Bias::None => None,
         Bias::PerChannel(bias) => Some(bias),
     };
     plain::<B>(B::conv2d(x, weight, bias, options))
+}
+
+/// A weight in the type of `x`.
+pub(crate) fn widened<B: Backend>(weight: FloatTensor<B>, x: &FloatTensor<B>) -> FloatTensor<B> {
+    let (of_weight, of_x) = (weight.dtype(), x.dtype());
+    if of_weight == of_x { weight } else { B::float_cast(weight, of_x.into()) }
 }
 
 /// On CubeCL backends a convolution gives a view of `[batch, height, width, channels]`. Where it has one channel, Burn

@@ -6,6 +6,7 @@ mod adamw;
 mod attention;
 mod conv;
 mod conv_transpose;
+mod floats;
 mod fresh;
 mod gemm;
 mod group_norm;
@@ -25,6 +26,8 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Flex, TensorMetadata};
 use burn::tensor::ops::{ConvOptions, ConvTransposeOptions};
 use burn::tensor::{DType, TensorData};
+
+use floats::Floats;
 
 use crate::ops::{Activation, AdamWHyper, Causality, FeatureFunction, Taps};
 use crate::{AttentionMask, Bias, FusedOps, composed};
@@ -125,7 +128,7 @@ impl FusedOps for Flex {
     }
 
     fn convolve(x: FlexTensor, weight: FlexTensor, bias: Bias<Self>, options: ConvOptions<2>) -> FlexTensor {
-        match all_f32([&x, &weight]) && bias_is_f32(&bias) && conv::takes(&options) {
+        match all_f32([&x]) && Floats::are(weight.dtype()) && bias_is_f32(&bias) && conv::takes(&options) {
             true => conv::forward(x, weight, bias, &options),
             false => composed::conv::forward::<Self>(x, weight, bias, options),
         }
@@ -262,7 +265,7 @@ fn values(x: &FlexTensor) -> &[f32] {
 
 /// `x` in one piece, from the start of its storage to its end.
 fn contiguous(x: FlexTensor) -> FlexTensor {
-    let whole = x.bytes().len() == x.shape().num_elements() * size_of::<f32>();
+    let whole = x.bytes().len() == x.shape().num_elements() * x.dtype().size();
     // The borrowing `to_contiguous` keeps a second handle alive, after which nothing is in place any more.
     if whole && x.is_contiguous() { x } else { x.to_contiguous() }
 }

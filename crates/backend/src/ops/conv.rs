@@ -1,7 +1,9 @@
 //! Two-dimensional convolution.
 
 use burn::backend::Dispatch;
-use burn::tensor::{Tensor, ops::ConvOptions};
+#[cfg(feature = "flex")]
+use burn::backend::DispatchDevice;
+use burn::tensor::{Device, FloatDType, Tensor, ops::ConvOptions};
 
 use crate::{Bias, FusedOps};
 
@@ -12,6 +14,9 @@ use crate::{Bias, FusedOps};
 /// - `weight`: `[out_channels, channels / groups, kernel_height, kernel_width]`; `bias`: `[out_channels]`
 /// - output: `[batch, out_channels, out_height, out_width]`, with
 ///   `out = (in + padding - dilation (kernel - 1) - 1) / stride + 1` along each axis
+///
+/// A `weight` of a narrower float type than `x` is widened, which is exact: all at once, or, where [`takes_narrow_kernels`], piece
+/// by piece as it is multiplied.
 ///
 /// # Panics
 /// If the channels do not fit together, or the kernel is larger than the padded picture.
@@ -49,4 +54,15 @@ pub fn conv2d(
         bias,
         options,
     ))
+}
+
+/// Whether [`conv2d`] on `device` widens kernels of 16 bits piece by piece, so that they are never there in f32 as a whole: they
+/// take half the memory then, and no more time.
+#[must_use]
+pub fn takes_narrow_kernels(device: &Device) -> bool {
+    #[cfg(feature = "flex")]
+    let takes = matches!(device.as_dispatch(), DispatchDevice::Flex(_));
+    #[cfg(not(feature = "flex"))]
+    let takes = false;
+    takes && device.settings().float_dtype == FloatDType::F32
 }

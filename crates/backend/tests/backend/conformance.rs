@@ -2,7 +2,7 @@
 //! gradients, which for the definition Burn's own autodiff computes.
 
 use burn::backend::Dispatch;
-use burn::tensor::{Device, Tensor, TensorData, ops::ConvOptions};
+use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData, ops::ConvOptions};
 use kiln_backend::noise::{self, NoiseKey};
 use kiln_backend::ops::{
     self, Activation, AdamWHyper, AlignCorners, AttentionOptions, Causality, Decay, FeatureFunction,
@@ -383,6 +383,41 @@ fn conv2d(backend: &str) {
             |x| ops::conv2d(x[0].clone(), x[1].clone(), Some(x[2].clone().reshape([o])), options.clone()),
             definition,
         );
+    }
+}
+
+/// Kernels in 16 bits make what the same numbers in 32 bits make, to the bit, and their gradient comes through.
+#[apply(every_backend)]
+fn conv2d_with_narrow_kernels(backend: &str) {
+    let Some(device) = testing::device(backend) else { return };
+    let narrow =
+        [FloatDType::F16, FloatDType::BF16].into_iter().filter(|&dtype| device.supports_dtype(dtype));
+    // (batch, channels, out channels, height, width, kernel, stride, groups): one for each of the CPU's ways, and Burn's own.
+    let cases = [
+        ([1, 100, 36, 13, 18], [3, 3], 1, 1),
+        ([2, 130, 70, 4, 3], [3, 3], 1, 1),
+        ([2, 5, 7, 6, 5], [1, 1], 1, 1),
+        ([1, 6, 9, 9, 8], [3, 3], 2, 1),
+        ([1, 4, 6, 7, 7], [3, 3], 1, 2),
+    ];
+    for dtype in narrow {
+        for ([b, c, o, h, w], kernel, stride, groups) in cases {
+            let options = ConvOptions::new([stride; 2], [kernel[0] / 2; 2], [1, 1], groups);
+            let x = normal([b, c, h, w], 1, &device);
+            let weight = normal([o, c / groups, kernel[0], kernel[1]], 2, &device).cast(dtype);
+            let convolve = |x, weight| ops::conv2d(x, weight, None, options.clone());
+            let expected = convolve(x.clone(), weight.clone().cast(FloatDType::F32)).into_data();
+            let found = convolve(x.clone(), weight.clone());
+            assert_eq!(found.dtype(), DType::F32);
+            assert_close("narrow kernels", &found.into_data(), &expected, 0.0);
+            let [x, weight] = [x, weight].map(|input| input.autodiff().require_grad());
+            let wide = weight.clone().cast(FloatDType::F32);
+            let gradient = |weight| {
+                let gradients = convolve(x.clone(), weight).sum().backward();
+                x.grad(&gradients).expect("it is tracked").into_data()
+            };
+            assert_close("gradient", &gradient(weight), &gradient(wide), 0.0);
+        }
     }
 }
 

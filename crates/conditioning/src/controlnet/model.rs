@@ -1,8 +1,9 @@
 //! The network that a [`ControlNetConfig`] describes.
 
-use burn::module::Module;
+use burn::module::{Module, ModuleMapper, Param};
 use burn::nn::conv::Conv2d;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, FloatDType, Tensor};
+use kiln_backend::ops::takes_narrow_kernels;
 use kiln_blocks::{DownStage, MidStage, Sinusoidal, TimestepEmbedding, convolve};
 use kiln_checkpoint::{ConfigError, Pretrained};
 use kiln_denoisers::unet2d_condition::{
@@ -81,6 +82,10 @@ impl Pretrained for ControlNet {
     fn from_config(config: &str, device: &Device) -> Result<Self, ConfigError> {
         ControlNetConfig::from_json(config)?.init(device)
     }
+
+    fn keeps_narrow_kernels(device: &Device) -> bool {
+        takes_narrow_kernels(device)
+    }
 }
 
 impl ControlNetConfig {
@@ -122,6 +127,15 @@ impl ControlNetConfig {
     }
 }
 
+/// What is to learn does so in the device's type, not in the 16 bits that kernels may have come in.
+struct Widened(FloatDType);
+
+impl ModuleMapper for Widened {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        if DType::from(self.0) == param.dtype() { param } else { param.map(|value| value.cast(self.0)) }
+    }
+}
+
 impl ControlNet {
     /// A network that starts as a copy of the way down of `base`, whose config is `config`; its residuals are zeros until it
     /// is trained (Zhang et al. 2023, section 3.1).
@@ -136,7 +150,7 @@ impl ControlNet {
     ) -> Result<Self, ConfigError> {
         let new = ControlNetConfig::beside(config).init(device)?;
         let encoder = base.encoder();
-        Ok(Self {
+        let copy = Self {
             conv_in: encoder.conv_in.clone(),
             time_embedding: encoder.time_embedding.clone(),
             class_embedding: encoder.class_embedding.cloned(),
@@ -144,7 +158,8 @@ impl ControlNet {
             down_blocks: encoder.down_blocks.to_vec(),
             mid_block: encoder.mid_block.cloned().unwrap_or_else(|| new.mid_block.clone()),
             ..new
-        })
+        };
+        Ok(copy.map(&mut Widened(device.settings().float_dtype)))
     }
 
     /// The residuals for a U-Net that predicts from `sample`, `[batch, in_channels, height, width]`, at `timesteps`,

@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::nn::PaddingConfig2d;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::tensor::{Device, Tensor};
-use kiln_backend::ops::Activation;
+use kiln_backend::ops::{Activation, takes_narrow_kernels};
 use kiln_blocks::stage::Resampler;
 use kiln_blocks::{
     DownStage, MidStage, Normalization, NormalizationConfig, Sinusoidal, TimestepEmbedding, UpStage, convolve,
@@ -45,6 +45,10 @@ impl Pretrained for UNet2DCondition {
 
     fn from_config(config: &str, device: &Device) -> Result<Self, ConfigError> {
         UNet2DConditionConfig::from_json(config)?.init(device)
+    }
+
+    fn keeps_narrow_kernels(device: &Device) -> bool {
+        takes_narrow_kernels(device)
     }
 }
 

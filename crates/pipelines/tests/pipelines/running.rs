@@ -1,8 +1,13 @@
 //! How a run behaves: what is told of it, how it ends, what it refuses.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
 
+use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor};
+use kiln_checkpoint::{Contents, StoredDType, write_folder};
+use kiln_denoisers::UNet2DCondition;
 use kiln_pipelines::{
     Control, Drawn, Embeddings, Guidance, Memory, Pieces, PipelineError, Progress, Prompts, Request,
     StableDiffusion, StableDiffusion3, Start, Tiling, Unconditional,
@@ -72,6 +77,47 @@ fn what_is_released_is_loaded_again_and_draws_the_same() {
     let low = Request { memory: Memory::Release, ..request() };
     assert_eq!(drawn(&pipeline, &low), kept);
     assert_eq!(drawn(&pipeline, &low), kept);
+}
+
+/// Dtypes of a network's parameters of four dimensions, and of all others.
+#[derive(Default)]
+struct Types([BTreeSet<&'static str>; 2]);
+
+impl ModuleVisitor for Types {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        self.0[usize::from(D != 4)].insert(param.dtype().name());
+    }
+}
+
+#[rstest]
+#[case(StoredDType::F16, "f16")]
+#[case(StoredDType::Bf16, "bf16")]
+fn kernels_that_stay_in_16_bits_draw_the_same(#[case] dtype: StoredDType, #[case] name: &'static str) {
+    let device = Device::flex();
+    let there = tempfile::tempdir().expect("a folder");
+    let convert = |from: PathBuf, to: &str, dtype| {
+        let to = there.path().join(to);
+        write_folder(&Contents::open(from).expect("a pipeline"), &to, Some(dtype)).expect("written");
+        to
+    };
+    let narrow = convert(folder("stable_diffusion"), "narrow", dtype);
+    let wide = convert(narrow.clone(), "wide", StoredDType::F32);
+    let types = |folder: &Path, device: &Device| {
+        let Ok(Contents::Pipeline(pipeline)) = Contents::open(folder) else { panic!("no pipeline") };
+        let network: UNet2DCondition = pipeline.models["unet"].load(device).expect("a U-Net");
+        let mut types = Types::default();
+        network.visit(&mut types);
+        types.0
+    };
+    let (f32, narrow_alone) = (BTreeSet::from(["f32"]), BTreeSet::from([name]));
+    assert_eq!(types(&narrow, &device), [narrow_alone, f32.clone()]);
+    assert_eq!(types(&narrow, &device.clone().autodiff()), [f32.clone(), f32.clone()]);
+    assert_eq!(types(&wide, &device), [f32.clone(), f32]);
+    let controls = vec![Control::new(Tensor::ones([1, 3, 32, 32], &device) * 0.7); 2];
+    let request = Request { controls, ..request() };
+    let [narrow, wide] = [narrow, wide]
+        .map(|folder| drawn(&StableDiffusion::open(folder, &device).expect("a pipeline"), &request));
+    assert_eq!(narrow, wide);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use pulp::{NullaryFnOnce, Simd, WithSimd, bytemuck};
 use rayon::prelude::*;
 
 use super::Problem;
+use crate::flex::floats::Floats;
 use crate::flex::fresh;
 use crate::flex::product::{BLOCK, Left, Product, vectors};
 
@@ -23,7 +24,7 @@ pub(super) fn pays(problem: &Problem, batch: usize) -> bool {
 }
 
 /// The convolution of `x` into `out` `[batch, out channels, out pixels]`.
-pub(super) fn convolve(problem: &Problem, x: &[f32], weight: &[f32], bias: Option<&[f32]>, out: &mut [f32]) {
+pub(super) fn convolve(problem: &Problem, x: &[f32], weight: Floats, bias: Option<&[f32]>, out: &mut [f32]) {
     let pixels = problem.out_pixels();
     let columns = (out.len() / problem.out_channels).next_multiple_of(BLOCK);
     let patches = patches(problem, x, columns);
@@ -72,7 +73,7 @@ fn patches(problem: &Problem, x: &[f32], columns: usize) -> Vec<f32> {
 struct Rows<'a> {
     problem: &'a Problem,
     patches: &'a [f32],
-    weight: &'a [f32],
+    weight: Floats<'a>,
     first: usize,
     columns: usize,
     out: &'a mut [f32],
@@ -96,13 +97,25 @@ impl<S: Simd> NullaryFnOnce for Vectorised<'_, S> {
         let Self(simd, Rows { problem, patches, weight, first, columns, out }) = self;
         let patch = problem.patch();
         let each = columns / S::F32_LANES;
+        let rows = ROWS.min(problem.out_channels - first);
+        let mut widened = Vec::new();
         for start in (0..patch).step_by(DEPTH) {
             let depth = DEPTH.min(patch - start);
+            let left = match weight {
+                Floats::F32(values) => Left::Rows { values, start: first * patch + start, stride: patch },
+                narrow => {
+                    widened.clear();
+                    for row in first..first + rows {
+                        narrow.widen(row * patch + start..row * patch + start + depth, &mut widened);
+                    }
+                    Left::Rows { values: &widened, start: 0, stride: depth }
+                }
+            };
             let mut product = Product {
-                left: Left::Rows { values: weight, start: first * patch + start, stride: patch },
+                left,
                 right: bytemuck::cast_slice(&patches[start * columns..][..depth * columns]),
                 strides: [vectors::<S>(), each],
-                rows: ROWS.min(problem.out_channels - first),
+                rows,
                 columns: each,
                 depth,
                 accumulate: start > 0,
@@ -139,7 +152,7 @@ mod tests {
                 Rows {
                     problem: &problem,
                     patches: &patches,
-                    weight: &weight,
+                    weight: Floats::F32(&weight),
                     first: 0,
                     columns,
                     out: &mut out,

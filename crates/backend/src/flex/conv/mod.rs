@@ -9,6 +9,7 @@ use burn::backend::{Flex, TensorMetadata};
 use burn::tensor::ops::ConvOptions;
 use rayon::prelude::*;
 
+use super::floats::Floats;
 use super::gemm::{Destination, gemm, row_major, transposed};
 use super::{FlexTensor, contiguous, fresh, tensor, values, winograd};
 use crate::Bias;
@@ -174,7 +175,7 @@ pub(super) fn forward(
     let batch = x.shape()[0];
     let shape = [batch, problem.out_channels, problem.out[0], problem.out[1]];
     let (x, weight) = (contiguous(x), contiguous(weight));
-    let (x, weight) = (values(&x), values(&weight));
+    let (x, weight) = (values(&x), Floats::of(&weight));
     let bias = match bias {
         Bias::None => None,
         Bias::PerChannel(bias) => Some(contiguous(bias)),
@@ -209,13 +210,17 @@ pub(super) fn forward(
             out.par_chunks_mut(block * n).enumerate().map(move |(i, out)| (i * block, out, sample))
         })
         .for_each_init(
-            || vec![0.0_f32; if problem.is_pointwise() { 0 } else { patch * strip * problem.out[1] }],
-            |patches, (first, out, sample)| {
+            || {
+                let patches = if problem.is_pointwise() { 0 } else { patch * strip * problem.out[1] };
+                (vec![0.0_f32; patches], Vec::new())
+            },
+            |(patches, widened), (first, out, sample)| {
                 let channels = out.len() / n;
                 for (c, row) in out.chunks_exact_mut(n).enumerate() {
                     row.fill(bias.map_or(0.0, |bias| bias[first + c]));
                 }
-                let weight = (&weight[first * patch..][..channels * patch], row_major(patch));
+                let weight = weight.widened(first * patch..(first + channels) * patch, widened);
+                let weight = (weight, row_major(patch));
                 if problem.is_pointwise() {
                     let sample = (sample, row_major(n));
                     gemm([channels, n, patch], (out, n), Destination::Accumulate, weight, sample, 1.0);
@@ -268,7 +273,8 @@ impl Problem {
         let minimal = self.minimal(batch).map(|minimal| minimal.of_gradient());
         if let Some(minimal) = minimal.filter(winograd::Problem::pays) {
             let in_stride = self.channels * 9;
-            let kernels = winograd::Kernels { values: weight, out_stride: 9, in_stride, turned: true };
+            let values = Floats::F32(weight);
+            let kernels = winograd::Kernels { values, out_stride: 9, in_stride, turned: true };
             winograd::convolve(&minimal, grad, kernels, None, &mut dx);
             return dx;
         }

@@ -9,11 +9,13 @@
 //! to the kernels is the adjoint of all this.
 
 mod gradient;
+mod kernels;
 #[cfg(test)]
 mod tests;
 mod transform;
 
 pub(super) use gradient::of_kernels;
+pub(super) use kernels::Kernels;
 
 use pulp::{Simd, WithSimd, bytemuck};
 use rayon::prelude::*;
@@ -45,16 +47,6 @@ pub(super) struct Problem {
     pub(super) out: [usize; 2],
     /// Above and to the left; below 0, so many rows and columns are left out.
     pub(super) padding: [isize; 2],
-}
-
-/// Kernels of 3 x 3 inside a tensor: where an output channel's, and an input channel's among them, begin.
-#[derive(Clone, Copy)]
-pub(super) struct Kernels<'a> {
-    pub(super) values: &'a [f32],
-    pub(super) out_stride: usize,
-    pub(super) in_stride: usize,
-    /// Turned by half a circle, as the gradient takes them.
-    pub(super) turned: bool,
 }
 
 impl Problem {
@@ -319,6 +311,8 @@ struct Scratch<V> {
     kernels: Vec<V>,
     /// `[point][row][tile block][vectors]`
     sums: Vec<V>,
+    /// Kernels that came in 16 bits.
+    widened: Vec<f32>,
 }
 
 impl<V: Copy> Scratch<V> {
@@ -327,6 +321,7 @@ impl<V: Copy> Scratch<V> {
         Self {
             kernels: vec![zero; POINTS * rows.next_multiple_of(BLOCK) * channels / S::F32_LANES],
             sums: vec![zero; POINTS * rows * blocks * vectors::<S>()],
+            widened: Vec::new(),
         }
     }
 }
@@ -361,7 +356,8 @@ impl<S: Simd> pulp::NullaryFnOnce for Block<'_, '_, S> {
             let channels = transformed.len() / (POINTS * blocks * per_block);
             let per_point = rows.next_multiple_of(BLOCK) * channels / S::F32_LANES;
             let transformed_kernels = &mut scratch.kernels[..POINTS * per_point];
-            kernels.transform(simd, [first, rows], [part * chunk, channels], transformed_kernels);
+            let kernels = kernels.part([first, rows], [part * chunk, channels], &mut scratch.widened);
+            kernels.transform(simd, [rows, channels], transformed_kernels);
             for point in 0..POINTS {
                 let mut product = Product {
                     left: Left::Blocks(bytemuck::cast_slice(
@@ -405,51 +401,6 @@ impl<S: Simd> pulp::NullaryFnOnce for Block<'_, '_, S> {
                 for piece in pieces {
                     planes[piece.sample * rows + row][piece.pixel..][..piece.length]
                         .copy_from_slice(&values[piece.line..][..piece.length]);
-                }
-            }
-        }
-    }
-}
-
-impl Kernels<'_> {
-    /// Transforms the kernels of some output and input channels (where each begins, how many): `[point][row
-    /// block][channel][vectors]`.
-    #[inline(always)]
-    fn transform<S: Simd>(
-        &self,
-        simd: S,
-        [first, rows]: [usize; 2],
-        [first_channel, channels]: [usize; 2],
-        out: &mut [S::f32s],
-    ) {
-        let per_block = vectors::<S>();
-        let blocks = rows.div_ceil(BLOCK);
-        let mut gathered = vec![simd.splat_f32s(0.0); 9 * per_block];
-        for block in 0..blocks {
-            let first = first + block * BLOCK;
-            let there = (rows - block * BLOCK).min(BLOCK);
-            for channel in 0..channels {
-                let values: &mut [f32] = bytemuck::cast_slice_mut(&mut gathered);
-                #[allow(clippy::needless_range_loop, reason = "a kernel is spread over its places")]
-                for lane in 0..BLOCK {
-                    // Rows beyond the last are computed like it, and left out at the end.
-                    let row = first + lane.min(there - 1);
-                    let kernel = &self.values
-                        [row * self.out_stride + (first_channel + channel) * self.in_stride..][..9];
-                    for (place, &value) in kernel.iter().enumerate() {
-                        let place = if self.turned { 8 - place } else { place };
-                        values[place * BLOCK + lane] = value;
-                    }
-                }
-                for vector in 0..per_block {
-                    let start = (block * channels + channel) * per_block + vector;
-                    transform::kernel(
-                        simd,
-                        #[inline(always)]
-                        |place| gathered[place * per_block + vector],
-                        #[inline(always)]
-                        |point, value| out[point * blocks * channels * per_block + start] = value,
-                    );
                 }
             }
         }

@@ -4,10 +4,12 @@ use pulp::{Simd, WithSimd};
 
 use super::gradient::OfKernels;
 use super::*;
+use crate::flex::floats::Floats;
 use crate::flex::widths::{Holds, at_every_width, numbers};
 
 fn definition(problem: &Problem, x: &[f32], kernels: Kernels, bias: &[f32]) -> Vec<f64> {
     let Problem { batch, channels, out_channels, size: [height, width], out: [oh, ow], padding } = *problem;
+    let Floats::F32(values) = kernels.values else { panic!("the definition takes f32") };
     let mut out = Vec::new();
     for sample in 0..batch {
         for (o, &bias) in bias.iter().enumerate().take(out_channels) {
@@ -23,7 +25,7 @@ fn definition(problem: &Problem, x: &[f32], kernels: Kernels, bias: &[f32]) -> V
                         let pixel =
                             ((sample * channels + c) * height + y.unsigned_abs()) * width + z.unsigned_abs();
                         let place = if kernels.turned { 8 - (i * 3 + j) } else { i * 3 + j };
-                        let weight = kernels.values[o * kernels.out_stride + c * kernels.in_stride + place];
+                        let weight = values[o * kernels.out_stride + c * kernels.in_stride + place];
                         sum += f64::from(weight) * f64::from(x[pixel]);
                     }
                 }
@@ -80,10 +82,11 @@ fn holds(simd: impl Simd) {
         let x = numbers(batch * channels * size[0] * size[1], 1);
         let weights = numbers(out_channels * channels * 9, 2);
         let bias = numbers(out_channels, 3);
+        let values = Floats::F32(&weights);
         for turned in [false, true] {
             let kernels = match turned {
-                false => Kernels { values: &weights, out_stride: channels * 9, in_stride: 9, turned },
-                true => Kernels { values: &weights, out_stride: 9, in_stride: out_channels * 9, turned },
+                false => Kernels { values, out_stride: channels * 9, in_stride: 9, turned },
+                true => Kernels { values, out_stride: 9, in_stride: out_channels * 9, turned },
             };
             let mut result = vec![f32::NAN; batch * out_channels * out[0] * out[1]];
             Convolution { problem: &problem, x: &x, kernels, bias: Some(&bias), out: &mut result }
