@@ -46,7 +46,8 @@ def sd3():
 
     network = SD3Transformer2DModel(**CONFIGS["sd3"]).eval()
     sample, prompt, pooled = torch.randn(1, 16, 64, 64), torch.randn(1, 333, 4096), torch.randn(1, 2048)
-    return lambda: network(sample, prompt, pooled, torch.tensor([500])).sample
+    time = torch.tensor([500])
+    return lambda: network(sample, prompt, pooled, time).sample
 
 
 def detr():

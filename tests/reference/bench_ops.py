@@ -1,8 +1,9 @@
 """PyTorch's side of `cargo xtask bench ops --torch`: the cases of crates/backend/benches/ops.rs, same names.
 
-It reads one request a line: `list` gives the cases as JSON, `run NAME` gives {"seconds": [...],
+It reads one request a line: `list` gives {"device": name, "cases": [...]}, `run NAME` gives {"seconds": [...],
 "peak_memory": bytes}. It ends with its input. With --compile each function is compiled by torch.compile before it is timed; where that
-fails the answer is {"problem": "..."}.
+fails the answer is {"problem": "..."}. --accelerator computes on the GPU that torch finds, if it finds one, with torch's own settings: TF32 in
+convolutions, not in products.
 """
 
 import argparse
@@ -141,7 +142,8 @@ def conv_transpose2d(channels, to, kernel, **options):
 
 
 def copy():
-    source = torch.ones(ADAMW_TENSORS * ADAMW_EDGE**2)
+    # Host memory, whatever the device: what the bytes of other cases are to be compared with.
+    source = torch.ones(ADAMW_TENSORS * ADAMW_EDGE**2, device="cpu", dtype=torch.float32)
     target = torch.zeros_like(source)
     return lambda: target.copy_(source)
 
@@ -229,13 +231,16 @@ def cases():
 
 
 def seconds_of(operation):
-    """Seconds of each repetition, after one that is not counted."""
+    """Seconds of each repetition, after one that is not counted, the device synchronised inside the timed region."""
+    wait = (lambda: None) if torch.get_default_device().type == "cpu" else torch.accelerator.synchronize
     operation()
+    wait()
     start = time.perf_counter()
     seconds = []
     while len(seconds) < REPETITIONS or time.perf_counter() - start < AT_LEAST:
         repetition = time.perf_counter()
         operation()
+        wait()
         seconds.append(time.perf_counter() - repetition)
     return seconds
 
@@ -254,19 +259,37 @@ def peak_memory():
                 return int(line.split()[1]) * 1024
 
 
+DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
+
+
+def device_for(accelerator):
+    """The GPU that torch finds where one is asked for; a machine without one has Vulkan's adapters on its CPU."""
+    found = torch.accelerator.current_accelerator(check_available=True) if accelerator else None
+    return found or torch.device("cpu")
+
+
+def device_name(device):
+    return torch.cuda.get_device_name() if device.type == "cuda" else device.type.upper()
+
+
 def main(known):
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--accelerator", action="store_true")
+    parser.add_argument("--dtype", choices=DTYPES, default="f32")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    torch.set_default_device(device := device_for(options.accelerator))
+    torch.set_default_dtype(DTYPES[options.dtype])
     torch.manual_seed(0)
     # The last one asked for stays: it is asked for several times in a row.
     prepared, operation = None, None
     for request in iter(sys.stdin.readline, ""):
         request = request.strip()
         if request == "list":
-            answer = [{"name": name, "flop": flop, "bytes": bytes_} for name, (flop, bytes_, _) in known.items()]
+            listed = [{"name": name, "flop": flop, "bytes": bytes_} for name, (flop, bytes_, _) in known.items()]
+            answer = {"device": device_name(device), "cases": listed}
         else:
             name = request.removeprefix("run ")
             if name not in known:

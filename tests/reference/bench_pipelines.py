@@ -4,7 +4,7 @@
     python tests/reference/bench_pipelines.py draw FOLDER --steps 2 --threads 2 --out picture.png
 
 `make` writes Stable Diffusion 1.5 with random weights (bench_models.json) in 16 bits, as diffusers does: 2.0 GB. `draw` is what
-a user's script does: load, in f32, and one picture of 512 x 512 with guidance. torch 2.15.0, diffusers 0.42.1, transformers 5.23.0.
+a user's script does: load, in --dtype, and one picture of 512 x 512 with guidance; with --accelerator on the GPU that torch finds. torch 2.15.0, diffusers 0.42.1, transformers 5.23.0.
 """
 
 import argparse
@@ -13,6 +13,8 @@ import json
 from pathlib import Path
 
 import torch
+
+import bench_ops
 
 HERE = Path(__file__).parent
 PROMPT = "a lighthouse in the rain"
@@ -49,10 +51,10 @@ def make(folder):
     ).to(torch.float16).save_pretrained(folder)
 
 
-def draw(folder, steps, out):
+def draw(folder, steps, out, dtype, device):
     from diffusers import StableDiffusionPipeline
 
-    pipeline = StableDiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32)
+    pipeline = StableDiffusionPipeline.from_pretrained(folder, torch_dtype=dtype).to(device)
     pipeline.set_progress_bar_config(disable=True)
     pipeline(PROMPT, num_inference_steps=steps, height=512, width=512).images[0].save(out)
 
@@ -64,9 +66,12 @@ if __name__ == "__main__":
     parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--out", default="picture.png")
+    parser.add_argument("--accelerator", action="store_true")
+    parser.add_argument("--dtype", choices=bench_ops.DTYPES, default="f32")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.what == "make":
         make(options.folder)
     else:
-        draw(options.folder, options.steps, options.out)
+        dtype, device = bench_ops.DTYPES[options.dtype], bench_ops.device_for(options.accelerator)
+        draw(options.folder, options.steps, options.out, dtype, device)

@@ -20,7 +20,7 @@ use clap::ValueEnum;
 use crate::workspace::Workspace;
 use crate::{process, python};
 use side::{Case, Side};
-use table::{Beside, Measured, Row};
+use table::{Beside, Devices, Dtype, Measured, Row};
 
 /// The options of `cargo xtask bench`.
 #[derive(clap::Args)]
@@ -28,9 +28,16 @@ pub struct Options {
     /// What to time.
     #[arg(default_value = "ops")]
     what: What,
-    /// The backend that Kiln runs on; it is compiled in.
+    /// The backend that Kiln runs on, as `cuda` or `cuda:1`; it is compiled in. PyTorch runs on the GPU it finds, unless this is a
+    /// CPU backend.
     #[arg(long, default_value = "flex")]
     backend: String,
+    /// Further features of kiln-backend to compile in, as `autotune,spirv`.
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    features: Vec<String>,
+    /// The type of floats that both sides compute in.
+    #[arg(long, value_enum, default_value_t = Dtype::F32)]
+    dtype: Dtype,
     /// Time the same operations in PyTorch, in turn.
     #[arg(long)]
     torch: bool,
@@ -77,28 +84,37 @@ enum What {
 /// Runs the bench that was asked for.
 pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let threads = options.threads.or_else(|| available_parallelism().ok()).map_or(1, NonZero::get);
-    let rows = match options.what {
-        What::Ops => in_turn(workspace, &OPS, options.only.as_deref(), options, threads)?,
-        What::Models => in_turn(workspace, &MODELS, options.only.as_deref(), options, threads)?,
-        What::Training | What::Generate | What::Upscale if options.torch || options.candle => {
+    let Options { ref backend, dtype, rounds, .. } = *options;
+    if options.candle && (on_gpu(backend) || dtype != Dtype::F32) {
+        bail!("candle's side computes on the CPU in f32: `--candle` goes with no other backend or type");
+    }
+    // An adapter's number chooses among a machine's; what is compiled in is the same.
+    let backends = backend.split(':').take(1).map(str::to_owned).chain(options.features.iter().cloned());
+    let features = &workspace.feature_arguments(&backends.collect::<Vec<_>>())?;
+    let program = program::Program { workspace, backend, features, dtype, rounds, threads };
+    let (devices, rows) = match options.what {
+        What::Ops => in_turn(&OPS, options.only.as_deref(), options, program)?,
+        What::Models => in_turn(&MODELS, options.only.as_deref(), options, program)?,
+        What::Training | What::Generate | What::Upscale
+            if options.torch || options.candle || dtype != Dtype::F32 =>
+        {
             bail!(
-                "`--torch` goes with `ops`, `models` and `pipelines`, and `--candle` with the first two: there is no other program to \
-                 run beside `kiln`"
+                "`--torch` and `--dtype` go with `ops`, `models` and `pipelines`, and `--candle` with the first two: there is no other \
+                 program to run beside `kiln`, and these run in f32"
             )
         }
-        What::Training => vec![program::training(workspace, &options.backend, options.rounds, threads)?],
-        What::Generate => vec![program::generate(workspace, &options.backend, options.rounds, threads)?],
-        What::Upscale => program::upscale(workspace, &options.backend, options.rounds, threads)?,
+        What::Training => (None, vec![program::training(program)?]),
+        What::Generate => (None, vec![program::generate(program)?]),
+        What::Upscale => (None, program::upscale(program)?),
         What::Pipelines => {
-            let Options { ref backend, rounds, .. } = *options;
-            let program = program::Program { workspace, backend, rounds, threads };
             let mut rows = pipelines::stable_diffusion(program, options.torch)?;
-            rows.extend(in_turn(workspace, &MODELS, Some("SD3"), options, threads)?);
-            rows
+            let (devices, layers) = in_turn(&MODELS, Some("SD3"), options, program)?;
+            rows.extend(layers);
+            (devices, rows)
         }
     };
     let name = options.what.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
-    let run = table::Run { name, backend: options.backend.clone(), threads, rounds: options.rounds, rows };
+    let run = table::Run { name, backend: backend.clone(), dtype, devices, threads, rounds, rows };
     print!("\n{}", run.text());
     if let Some(path) = &options.json {
         let json = serde_json::to_string_pretty(&run.json()).context("the measurements are no JSON")?;
@@ -131,14 +147,19 @@ const OPS: Pair = Pair { bench: "ops", script: "tests/reference/bench_ops.py", m
 const MODELS: Pair =
     Pair { bench: "models", script: "tests/reference/bench_models.py", memory: Memory::OfEachCase };
 
+/// Whether PyTorch's side is to look for a GPU.
+fn on_gpu(backend: &str) -> bool {
+    !matches!(backend, "flex" | "ndarray")
+}
+
 fn in_turn(
-    workspace: &Workspace,
     pair: &Pair,
     only: Option<&str>,
     options: &Options,
-    threads: usize,
-) -> Result<Vec<Row>> {
-    let features = workspace.feature_arguments(std::slice::from_ref(&options.backend))?;
+    program: program::Program<'_>,
+) -> Result<(Option<Devices>, Vec<Row>)> {
+    let program::Program { workspace, backend, features, threads, .. } = program;
+    let dtype = program.dtype.name();
     let bench = |extra: &[&str]| {
         let mut command = process::cargo(&workspace.root);
         // Both crates, whichever has the bench: together their dependencies' features make the build that the program
@@ -153,7 +174,7 @@ fn in_turn(
             "--bench",
             pair.bench,
         ]);
-        command.args(&features);
+        command.args(features);
         command.args(extra).env("RAYON_NUM_THREADS", threads.to_string());
         command
     };
@@ -161,12 +182,14 @@ fn in_turn(
     let torch = |extra: &[&str]| -> Result<Side> {
         let mut command = std::process::Command::new(python::interpreter(workspace)?);
         command.current_dir(&workspace.root).arg(pair.script);
-        command.args(["--threads", &threads.to_string()]).args(extra);
+        command.args(["--threads", &threads.to_string(), "--dtype", dtype]).args(extra);
+        command.args(on_gpu(backend).then_some("--accelerator"));
         Side::start("torch", command)
     };
     let candle = options.candle.then(|| candle(workspace, threads)).transpose()?;
     let start = || -> Result<Sides> {
-        let kiln = Side::start("kiln", bench(&["--quiet", "--", "--serve", "--backend", &options.backend]))?;
+        let serve = ["--quiet", "--", "--serve", "--backend", backend, "--dtype", dtype];
+        let kiln = Side::start("kiln", bench(&serve))?;
         let mut sides = Sides { kiln, torch: None, beside: Vec::new() };
         if options.torch {
             sides.torch = Some(torch(&[])?);
@@ -180,12 +203,15 @@ fn in_turn(
         Ok(sides)
     };
     let mut sides = start()?;
-    let mut cases = sides.kiln.cases()?;
+    let (kiln, mut cases) = sides.kiln.list()?;
+    let mut devices = Devices { kiln, torch: None };
     if let Some(torch) = &mut sides.torch {
-        same_cases(pair, &cases, &torch.cases()?)?;
+        let (device, known) = torch.list()?;
+        same_cases(pair, &cases, &known)?;
+        devices.torch = Some(device);
     }
-    let known: Vec<Vec<Case>> =
-        sides.beside.iter_mut().map(|(_, side)| side.cases()).collect::<Result<_>>()?;
+    let known: Vec<(String, Vec<Case>)> =
+        sides.beside.iter_mut().map(|(_, side)| side.list()).collect::<Result<_>>()?;
     if let Some(text) = only {
         cases.retain(|case| case.name.contains(text));
         if cases.is_empty() {
@@ -199,16 +225,17 @@ fn in_turn(
         }
         let mut row = Row::new(case);
         row.beside = sides.beside.iter().map(|(beside, _)| (*beside, Vec::new())).collect();
+        // A process's memory is not that of its GPU.
         let kept = |measured: Measured| match pair.memory {
-            Memory::None => Measured::seconds(measured.seconds),
-            Memory::OfEachCase => measured,
+            Memory::OfEachCase if !on_gpu(backend) => measured,
+            _ => Measured::seconds(measured.seconds),
         };
         for _ in 0..options.rounds {
             row.kiln.push(kept(sides.kiln.time(&row.case)?));
             if let Some(torch) = &mut sides.torch {
                 row.torch.push(kept(torch.time(&row.case)?));
             }
-            for (((_, side), (_, measured)), known) in
+            for (((_, side), (_, measured)), (_, known)) in
                 sides.beside.iter_mut().zip(&mut row.beside).zip(&known)
             {
                 if known.iter().any(|case| case.name == row.case.name) {
@@ -219,7 +246,7 @@ fn in_turn(
         println!("    {}", row.line());
         rows.push(row);
     }
-    Ok(rows)
+    Ok((Some(devices), rows))
 }
 
 /// The programs that are asked in turn.
@@ -266,8 +293,9 @@ fn same_cases(pair: &Pair, kiln: &[Case], torch: &[Case]) -> Result<()> {
 /// Puts the table between the page's markers for this bench.
 fn write_docs(path: &Path, run: &table::Run) -> Result<()> {
     let page = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let page = replace_between(&page, &run.name, &run.markdown())
-        .with_context(|| format!("{} has no place for the bench `{}`", path.display(), run.name))?;
+    let place = run.place();
+    let page = replace_between(&page, &place, &run.markdown())
+        .with_context(|| format!("{} has no place for the bench `{place}`", path.display()))?;
     std::fs::write(path, page).with_context(|| format!("cannot write {}", path.display()))?;
     println!("    wrote {}", path.display());
     Ok(())

@@ -13,7 +13,7 @@ use kiln_backend::ops::{
     self, Activation, AdamWHyper, AttentionOptions, FeatureFunction, Interpolation, InterpolationMode,
 };
 use rayon::prelude::*;
-use serve::{Operation, case};
+use serve::{Operation, case, operation};
 
 type Case = serve::Case<Device>;
 
@@ -31,8 +31,11 @@ fn main() {
     serve::answer_requests(&cases(), open, |device| device.sync().map_err(|error| error.to_string()));
 }
 
-fn open(backend: &str) -> Result<Device, String> {
-    kiln_backend::open(Some(backend)).map_err(|error| error.to_string())
+fn open(backend: &str, dtype: &str) -> Result<(Device, String), String> {
+    let dtype = serde_json::from_value(dtype.to_uppercase().into()).map_err(|error| error.to_string())?;
+    let device = kiln_backend::open_with(Some(backend), dtype).map_err(|error| error.to_string())?;
+    let name = kiln_backend::adapter(&device).unwrap_or_else(|| "CPU".into());
+    Ok((device, name))
 }
 
 fn cases() -> Vec<Case> {
@@ -69,11 +72,11 @@ fn cases() -> Vec<Case> {
         case("layer_norm [1,4096,320]", 0.0, once, |device| {
             let norm = LayerNormConfig::new(320).init(device);
             let x = normal(TOKENS, 0, device);
-            Box::new(move || drop(norm.forward(x.clone())))
+            operation(move || norm.forward(x.clone()))
         }),
         case("rms_norm [1,4096,320]", 0.0, once, |device| {
             let (x, weight) = (normal(TOKENS, 0, device), Tensor::ones([TOKENS[2]], device));
-            Box::new(move || drop(ops::rms_norm(x.clone(), weight.clone(), 1e-5)))
+            operation(move || ops::rms_norm(x.clone(), weight.clone(), 1e-5))
         }),
         case("silu [1,320,64,64]", 0.0, once, |device| activation(Activation::Silu, device)),
         case("gelu [1,320,64,64]", 0.0, once, |device| activation(Activation::Gelu, device)),
@@ -105,11 +108,11 @@ fn cases() -> Vec<Case> {
         }),
         case("pixel_shuffle x2 [1,320,64,64]", 0.0, once, |device| {
             let x = normal(FEATURES, 0, device);
-            Box::new(move || drop(ops::pixel_shuffle(x.clone(), 2)))
+            operation(move || ops::pixel_shuffle(x.clone(), 2))
         }),
         case("pixel_unshuffle x2 [1,320,64,64]", 0.0, once, |device| {
             let x = normal(FEATURES, 0, device);
-            Box::new(move || drop(ops::pixel_unshuffle(x.clone(), 2)))
+            operation(move || ops::pixel_unshuffle(x.clone(), 2))
         }),
         // Values and indices of eight bytes read, four times as many values written.
         case("max_unpool2d x2 [1,320,64,64]", 0.0, 3.5 * once, max_unpool),
@@ -146,22 +149,23 @@ fn trained_convolution(name: &str, [batch, channels, edge]: [usize; 3]) -> Case 
         let x = normal([batch, channels, edge, edge], 0, &device).require_grad();
         let weight = normal([channels, channels, 3, 3], 1, &device).require_grad();
         let bias = normal([channels], 2, &device).require_grad();
-        Box::new(move || {
+        operation(move || {
             let options = ConvOptions::new([1, 1], [1, 1], [1, 1], 1);
             let y = ops::conv2d(x.clone(), weight.clone(), Some(bias.clone()), options);
             let gradients = y.sum().backward();
-            drop([x.grad(&gradients), weight.grad(&gradients)]);
+            (x.grad(&gradients), weight.grad(&gradients), bias.grad(&gradients))
         })
     })
 }
 
 fn normal<const D: usize>(shape: [usize; D], stream: u64, device: &Device) -> Tensor<D> {
     noise::normal(shape, NoiseKey { seed: 0, sample: 0, step: stream }, device)
+        .cast(device.settings().float_dtype)
 }
 
 fn matmul(device: &Device) -> Operation {
     let (a, b) = (normal([MATMUL, MATMUL], 0, device), normal([MATMUL, MATMUL], 1, device));
-    Box::new(move || drop(a.clone().matmul(b.clone())))
+    operation(move || a.clone().matmul(b.clone()))
 }
 
 fn conv2d(
@@ -173,14 +177,14 @@ fn conv2d(
 ) -> Operation {
     let x = normal([1, from, height, width], 0, device);
     let (weight, bias) = (normal([to, from, kernel, kernel], 1, device), normal([to], 2, device));
-    Box::new(move || drop(ops::conv2d(x.clone(), weight.clone(), Some(bias.clone()), options.clone())))
+    operation(move || ops::conv2d(x.clone(), weight.clone(), Some(bias.clone()), options.clone()))
 }
 
 fn group_norm_silu(device: &Device) -> Operation {
     let x = normal(FEATURES, 0, device);
     let (weight, bias) = (normal([FEATURES[1]], 1, device), normal([FEATURES[1]], 2, device));
-    Box::new(move || {
-        drop(ops::group_norm_act(x.clone(), weight.clone(), bias.clone(), 32, 1e-5, Activation::Silu));
+    operation(move || {
+        ops::group_norm_act(x.clone(), weight.clone(), bias.clone(), 32, 1e-5, Activation::Silu)
     })
 }
 
@@ -188,33 +192,32 @@ fn trained_group_norm(device: &Device) -> Operation {
     let device = device.clone().autodiff();
     let x = normal(FEATURES, 0, &device).require_grad();
     let [weight, bias] = [1, 2].map(|stream| normal([FEATURES[1]], stream, &device).require_grad());
-    Box::new(move || {
+    operation(move || {
         let y = ops::group_norm_act(x.clone(), weight.clone(), bias.clone(), 32, 1e-5, Activation::Silu);
         let gradients = y.sum().backward();
-        drop(x.grad(&gradients));
-        drop([weight.grad(&gradients), bias.grad(&gradients)]);
+        (x.grad(&gradients), weight.grad(&gradients), bias.grad(&gradients))
     })
 }
 
 fn linear(device: &Device) -> Operation {
     let layer = LinearConfig::new(TOKENS[2], 1280).init(device);
     let x = normal(TOKENS, 0, device);
-    Box::new(move || drop(layer.forward(x.clone())))
+    operation(move || layer.forward(x.clone()))
 }
 
 /// What a transformer's feed-forward sets out with: twice the width, half of which opens the other half.
 fn geglu(device: &Device) -> Operation {
     let layer = LinearConfig::new(TOKENS[2], 2 * 1280).init(device);
     let x = normal(TOKENS, 0, device);
-    Box::new(move || {
+    operation(move || {
         let [values, gate] = layer.forward(x.clone()).split(1280, 2).try_into().expect("two halves");
-        drop(values * ops::activation(gate, Activation::Gelu));
+        values * ops::activation(gate, Activation::Gelu)
     })
 }
 
 fn activation(act: Activation, device: &Device) -> Operation {
     let x = normal(FEATURES, 0, device);
-    Box::new(move || drop(ops::activation(x.clone(), act)))
+    operation(move || ops::activation(x.clone(), act))
 }
 
 /// To as many keys.
@@ -222,35 +225,35 @@ fn attention(shape: [usize; 4], keys: usize, device: &Device) -> Operation {
     let [batch, heads, _, width] = shape;
     let q = normal(shape, 0, device);
     let [k, v] = [1, 2].map(|stream| normal([batch, heads, keys, width], stream, device));
-    Box::new(move || {
+    operation(move || {
         let options = AttentionOptions::default();
-        drop(ops::scaled_dot_product_attention(q.clone(), k.clone(), v.clone(), options));
+        ops::scaled_dot_product_attention(q.clone(), k.clone(), v.clone(), options)
     })
 }
 
 fn trained_attention(device: &Device) -> Operation {
     let device = device.clone().autodiff();
     let [q, k, v] = [0, 1, 2].map(|stream| normal([1, 24, 1024, 64], stream, &device).require_grad());
-    Box::new(move || {
+    operation(move || {
         let options = AttentionOptions::default();
         let y = ops::scaled_dot_product_attention(q.clone(), k.clone(), v.clone(), options);
         let gradients = y.sum().backward();
-        drop([&q, &k, &v].map(|leaf| leaf.grad(&gradients)));
+        [&q, &k, &v].map(|leaf| leaf.grad(&gradients))
     })
 }
 
 fn linear_attention(device: &Device) -> Operation {
     let [q, k, v] = [0, 1, 2].map(|stream| normal([1, 8, 16_384, 64], stream, device));
-    Box::new(move || {
+    operation(move || {
         let function = FeatureFunction::EluPlusOne;
-        drop(ops::linear_attention(q.clone(), k.clone(), v.clone(), function, 1e-12));
+        ops::linear_attention(q.clone(), k.clone(), v.clone(), function, 1e-12)
     })
 }
 
 fn interpolate(mode: InterpolationMode, device: &Device) -> Operation {
     let x = normal(FEATURES, 0, device);
     let size = [2 * FEATURES[2], 2 * FEATURES[3]];
-    Box::new(move || drop(ops::interpolate(x.clone(), size, Interpolation::from(mode))))
+    operation(move || ops::interpolate(x.clone(), size, Interpolation::from(mode)))
 }
 
 /// Back to the places where pooling of 2 x 2 pixels found them.
@@ -266,7 +269,7 @@ fn max_unpool(device: &Device) -> Operation {
     let places: Vec<i64> = (0..batch * channels * inputs).map(|i| place(i) as i64).collect();
     let places = TensorData::new(places, [batch, channels, inputs]);
     let places = Tensor::<3, Int>::from_data(places, (device, DType::I64));
-    Box::new(move || drop(ops::max_unpool(x.clone(), places.clone(), 4 * inputs)))
+    operation(move || ops::max_unpool(x.clone(), places.clone(), 4 * inputs))
 }
 
 fn conv_transpose2d(
@@ -280,16 +283,14 @@ fn conv_transpose2d(
     let (weight, bias) =
         (normal([from, to, kernel, kernel], 1, device), normal([to * options.groups], 2, device));
     let bias = (options.groups == 1).then_some(bias);
-    Box::new(move || {
-        drop(ops::conv_transpose2d(x.clone(), weight.clone(), bias.clone(), options.clone()));
-    })
+    operation(move || ops::conv_transpose2d(x.clone(), weight.clone(), bias.clone(), options.clone()))
 }
 
 /// Host memory, whatever the device: what the bytes of other cases are to be compared with.
 fn copy(_: &Device) -> Operation {
     let from = vec![1.0_f32; ADAMW_TENSORS * ADAMW_EDGE * ADAMW_EDGE];
     let mut to = vec![0.0_f32; from.len()];
-    Box::new(move || {
+    operation(move || {
         let pieces = to.par_chunks_mut(1 << 18).zip(from.par_chunks(1 << 18));
         pieces.for_each(|(to, from)| to.copy_from_slice(from));
     })
@@ -302,7 +303,7 @@ fn adamw_step(device: &Device) -> Operation {
     let zeros = || Tensor::<2>::zeros(shape, device);
     let mut states: Vec<_> = gradients.iter().map(|_| Some((zeros(), zeros(), zeros()))).collect();
     let mut step = 0;
-    Box::new(move || {
+    operation(move || {
         step += 1;
         let hyper = AdamWHyper { step, ..AdamWHyper::default() };
         for (state, gradient) in states.iter_mut().zip(&gradients) {

@@ -213,6 +213,18 @@ fn find(name: Option<&str>) -> Result<(&'static BackendEntry, Device), BackendEr
     }
 }
 
+/// What a GPU backend's device calls itself, as in `NVIDIA H100 PCIe`; `None` for a CPU backend.
+#[must_use]
+pub fn adapter(device: &Device) -> Option<String> {
+    #[cfg(cube)]
+    return device.identity().map(|identity| identity.name);
+    #[cfg(not(cube))]
+    {
+        let _ = device;
+        None
+    }
+}
+
 /// Whether a GPU backend's device is no card, but a program that stands in for one.
 fn is_software(device: &Device) -> bool {
     #[cfg(cube)]

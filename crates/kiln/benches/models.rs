@@ -18,7 +18,7 @@ use kiln::optim::{AdamWConfig, NamedOptimizer};
 use kiln::text::ClipTextConfig;
 use kiln::upsampling::DatConfig;
 use serde_json::Value;
-use serve::{Operation, case};
+use serve::{Operation, case, operation};
 
 /// Pictures in a step of training.
 const BATCH: usize = 64;
@@ -40,8 +40,14 @@ fn main() {
         network("DAT-light x2, 256x256", dat),
         network("digit U-Net, training step of 64", training_step),
     ];
-    let open = |backend: &str| kiln::backend::open(Some(backend)).map_err(|error| error.to_string());
-    serve::answer_requests(&cases, open, |device: &Device| device.sync().map_err(|error| error.to_string()));
+    serve::answer_requests(&cases, open, |device| device.sync().map_err(|error| error.to_string()));
+}
+
+fn open(backend: &str, dtype: &str) -> Result<(Device, String), String> {
+    let dtype = serde_json::from_value(dtype.to_uppercase().into()).map_err(|error| error.to_string())?;
+    let device = kiln::backend::open_with(Some(backend), dtype).map_err(|error| error.to_string())?;
+    let name = kiln::backend::adapter(&device).unwrap_or_else(|| "CPU".into());
+    Ok((device, name))
 }
 
 fn configs() -> Value {
@@ -57,12 +63,13 @@ fn config(name: &str) -> String {
 
 fn normal<const D: usize>(shape: [usize; D], stream: u64, device: &Device) -> Tensor<D> {
     noise::normal(shape, NoiseKey { seed: 0, sample: 0, step: stream }, device)
+        .cast(device.settings().float_dtype)
 }
 
 /// What shares of peak refer to.
 fn matmul(device: &Device) -> Operation {
     let (a, b) = (normal([1024, 1024], 0, device), normal([1024, 1024], 1, device));
-    Box::new(move || drop(a.clone().matmul(b.clone())))
+    operation(move || a.clone().matmul(b.clone()))
 }
 
 /// A network as it is loaded from a file of 16 bits, which is how Stable Diffusion's come.
@@ -83,21 +90,21 @@ fn unet(device: &Device) -> Operation {
     let sample = normal([1, 4, 64, 64], 0, device);
     let conditions = Conditions::prompt(normal([1, 77, 768], 1, device));
     let time = Tensor::from_floats([500.0], device);
-    Box::new(move || drop(network.forward(sample.clone(), time.clone(), &conditions, None)))
+    operation(move || network.forward(sample.clone(), time.clone(), &conditions, None))
 }
 
 fn decoder(device: &Device) -> Operation {
     let config = AutoencoderKLConfig::from_json(&config("vae")).expect("a config");
     let network = loaded(config.init(device).expect("a network"), device);
     let latent = normal([1, 4, 64, 64], 0, device);
-    Box::new(move || drop(network.decode(latent.clone())))
+    operation(move || network.decode(latent.clone()))
 }
 
 fn clip(device: &Device) -> Operation {
     let config = ClipTextConfig::from_json(&config("clip")).expect("a config");
     let network = config.init(device).expect("a network").no_grad();
     let ids: Tensor<2, Int> = Tensor::<1, Int>::arange(0..77, device).unsqueeze();
-    Box::new(move || drop(network.forward(ids.clone())))
+    operation(move || network.forward(ids.clone()))
 }
 
 fn sd3(device: &Device) -> Operation {
@@ -106,19 +113,19 @@ fn sd3(device: &Device) -> Operation {
     let sample = normal([1, 16, 64, 64], 0, device);
     let (prompt, pooled) = (normal([1, 333, 4096], 1, device), normal([1, 2048], 2, device));
     let time = Tensor::from_floats([500.0], device);
-    Box::new(move || drop(network.forward(sample.clone(), time.clone(), prompt.clone(), pooled.clone())))
+    operation(move || network.forward(sample.clone(), time.clone(), prompt.clone(), pooled.clone()))
 }
 
 fn detr(device: &Device) -> Operation {
     let network = DetrConfig::default().init(device).expect("a network").no_grad();
     let picture = normal([1, 3, 800, 1066], 0, device);
-    Box::new(move || drop(network.forward(picture.clone(), None)))
+    operation(move || network.forward(picture.clone(), None))
 }
 
 fn dat(device: &Device) -> Operation {
     let network = DatConfig::light(2).init(device).no_grad();
     let picture = normal([1, 3, 256, 256], 0, device);
-    Box::new(move || drop(network.forward(picture.clone())))
+    operation(move || network.forward(picture.clone()))
 }
 
 /// Forward, backward and AdamW.
@@ -129,7 +136,7 @@ fn training_step(device: &Device) -> Operation {
     let mut optimizer = NamedOptimizer::new(AdamWConfig::new().build());
     let (sample, target) = (normal([BATCH, 1, 28, 28], 0, &device), normal([BATCH, 1, 28, 28], 1, &device));
     let times = Tensor::<1>::ones([BATCH], &device) * 500.0;
-    Box::new(move || {
+    operation(move || {
         if let Some(model) = network.take() {
             let error = model.forward(sample.clone(), times.clone(), None) - target.clone();
             let gradients = error.powi_scalar(2).mean().backward();

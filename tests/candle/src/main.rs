@@ -13,7 +13,7 @@ use candle_transformers::models::stable_diffusion::unet_2d::{
     BlockConfig, UNet2DConditionModel, UNet2DConditionModelConfig,
 };
 use candle_transformers::models::stable_diffusion::vae::{AutoEncoderKL, AutoEncoderKLConfig};
-use serve::{Operation, case};
+use serve::{Operation, case, operation};
 
 type Case = serve::Case<Device>;
 
@@ -21,8 +21,9 @@ const FEATURES: [usize; 4] = [1, 320, 64, 64];
 const TOKENS: [usize; 3] = [1, 4096, 320];
 
 fn main() {
-    // The CPU, however Kiln's backend is called.
-    serve::answer_requests(&cases(), |_| Ok::<_, candle_core::Error>(Device::Cpu), |_| Ok(()));
+    // The CPU in f32, whatever Kiln computes on.
+    let open = |_: &str, _: &str| Ok::<_, candle_core::Error>((Device::Cpu, "CPU".to_owned()));
+    serve::answer_requests(&cases(), open, |_| Ok(()));
 }
 
 /// A case that says what failed, if something does. The work is stated by Kiln's side.
@@ -34,8 +35,8 @@ fn of(name: &str, prepare: impl Fn(&Device) -> Result<Operation> + 'static) -> C
 }
 
 /// What is repeated under the clock.
-fn repeated<T>(mut step: impl FnMut() -> Result<T> + 'static) -> Result<Operation> {
-    Ok(Box::new(move || drop(std::hint::black_box(step().expect("it ran once")))))
+fn repeated<T: 'static>(mut step: impl FnMut() -> Result<T> + 'static) -> Result<Operation> {
+    Ok(operation(move || step().expect("it ran once")))
 }
 
 fn normal(shape: &[usize], device: &Device) -> Result<Tensor> {

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use super::on_gpu;
 use super::program::{Program, measure};
 use super::side::Case;
 use super::table::{Measured, Row};
@@ -20,6 +21,7 @@ const STEPS: [u32; 2] = [2, 4];
 pub fn stable_diffusion(program: Program<'_>, with_torch: bool) -> Result<Vec<Row>> {
     let python = python::interpreter(program.workspace)?;
     let model = checkpoint(&program, &python)?;
+    let dtype = program.dtype.name();
     let built = program.build()?;
     let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
     let picture = folder.path().join("picture.png");
@@ -31,15 +33,25 @@ pub fn stable_diffusion(program: Program<'_>, with_torch: bool) -> Result<Vec<Ro
     for _ in 0..program.rounds {
         for (row, steps) in rows.iter_mut().zip(STEPS) {
             let steps = steps.to_string();
-            let arguments =
-                ["generate", "--prompt", "a lighthouse in the rain", "--steps", &steps, "--model"];
+            let arguments = [
+                "generate",
+                "--prompt",
+                "a lighthouse in the rain",
+                "--steps",
+                &steps,
+                "--dtype",
+                dtype,
+                "--model",
+            ];
             let mut arguments: Vec<OsString> = arguments.map(OsString::from).to_vec();
             arguments.extend([model.clone().into(), "--out".into(), picture.clone().into()]);
             row.kiln.push(measure(&mut program.command(&built, &arguments))?);
             if with_torch {
                 let mut torch = script(&program, &python);
                 torch.arg("draw").arg(&model).args(["--steps", &steps]).arg("--out").arg(&picture);
-                row.torch.push(measure(torch.args(["--threads", &program.threads.to_string()]))?);
+                torch.args(["--threads", &program.threads.to_string(), "--dtype", dtype]);
+                torch.args(on_gpu(program.backend).then_some("--accelerator"));
+                row.torch.push(measure(&mut torch)?);
             }
             println!("    {}", row.line());
         }

@@ -9,7 +9,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 
 use super::side::Case;
-use super::table::{Measured, Row};
+use super::table::{Dtype, Measured, Row};
 use crate::process;
 use crate::workspace::Workspace;
 
@@ -17,8 +17,7 @@ use crate::workspace::Workspace;
 const STEPS: &str = "40";
 
 /// Sixteen digits of the embedded model, from the program's start to the picture on the disk.
-pub fn generate(workspace: &Workspace, backend: &str, rounds: u32, threads: usize) -> Result<Row> {
-    let program = Program { workspace, backend, rounds, threads };
+pub fn generate(program: Program<'_>) -> Result<Row> {
     program.times("kiln generate, 16 digits", |out| {
         let mut arguments =
             ["generate", "--class", "7", "--count", "16", "--out"].map(OsString::from).to_vec();
@@ -28,9 +27,8 @@ pub fn generate(workspace: &Workspace, backend: &str, rounds: u32, threads: usiz
 }
 
 /// A short training run of the digit model on the demo's data, from the program's start to its end.
-pub fn training(workspace: &Workspace, backend: &str, rounds: u32, threads: usize) -> Result<Row> {
-    let program = Program { workspace, backend, rounds, threads };
-    let data = workspace.root.join("crates/kiln/data/mnist");
+pub fn training(program: Program<'_>) -> Result<Row> {
+    let data = program.workspace.root.join("crates/kiln/data/mnist");
     program.times(&format!("kiln train, {STEPS} steps"), |out| {
         let mut arguments = ["train", "--steps", STEPS, "--data"].map(OsString::from).to_vec();
         arguments.extend([data.clone().into(), "--out".into(), out.join("run").into()]);
@@ -42,11 +40,10 @@ pub fn training(workspace: &Workspace, backend: &str, rounds: u32, threads: usiz
 const SIDE: u32 = 256;
 
 /// A picture by each network of `kiln upscale`, from the program's start to the larger picture on the disk.
-pub fn upscale(workspace: &Workspace, backend: &str, rounds: u32, threads: usize) -> Result<Vec<Row>> {
+pub fn upscale(program: Program<'_>) -> Result<Vec<Row>> {
     let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
     let picture = folder.path().join("picture.png");
     std::fs::write(&picture, waves()?).with_context(|| format!("cannot write {}", picture.display()))?;
-    let program = Program { workspace, backend, rounds, threads };
     let row = |(method, scale): (&str, &str)| {
         program.times(&format!("kiln upscale --method {method} --scale {scale}, {SIDE} x {SIDE}"), |out| {
             let mut arguments =
@@ -73,8 +70,12 @@ fn waves() -> Result<Vec<u8>> {
 pub struct Program<'a> {
     /// Where it is built.
     pub workspace: &'a Workspace,
-    /// The backend that is compiled in, and computed on.
+    /// The backend that is computed on.
     pub backend: &'a str,
+    /// The arguments of cargo that compile it in.
+    pub features: &'a [String],
+    /// The type of floats that pipelines compute in.
+    pub dtype: Dtype,
     /// How often.
     pub rounds: u32,
     /// On so many threads.
@@ -96,9 +97,10 @@ impl Program<'_> {
 
     /// Where the program is, once it is built.
     pub fn build(&self) -> Result<PathBuf> {
-        let features = self.workspace.feature_arguments(&[self.backend.to_owned()])?;
         let mut build = process::cargo(&self.workspace.root);
-        process::run(build.args(["build", "--release", "--locked", "--package", "kiln"]).args(&features))?;
+        process::run(
+            build.args(["build", "--release", "--locked", "--package", "kiln"]).args(self.features),
+        )?;
         Ok(self.workspace.target_folder()?.join("release").join(format!("kiln{EXE_SUFFIX}")))
     }
 

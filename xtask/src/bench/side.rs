@@ -1,8 +1,8 @@
 //! One side of a comparison: a program that stays up and times cases on request.
 //!
-//! It reads one word or case a line and answers with one line of JSON: to `list`, its cases as
-//! `[{"name": …, "flop": …, "bytes": …}]`; to `run NAME`, `{"seconds": [….], "peak_memory": …}`, one number a
-//! repetition and the bytes that the program had at most.
+//! It reads one word or case a line and answers with one line of JSON: to `list`, what it computes on and its cases as
+//! `{"device": …, "cases": [{"name": …, "flop": …, "bytes": …}]}`; to `run NAME`, `{"seconds": [….], "peak_memory": …}`, one
+//! number a repetition and the bytes that the program had at most.
 //! It ends when its input does.
 
 use std::io::{BufRead, BufReader, Write};
@@ -48,16 +48,17 @@ impl Side {
         Ok(Self { name, child, input, output })
     }
 
-    /// The cases that this side knows.
-    pub fn cases(&mut self) -> Result<Vec<Case>> {
+    /// The name of the device that this side computes on, and the cases that it knows.
+    pub fn list(&mut self) -> Result<(String, Vec<Case>)> {
         let answer = self.ask("list")?;
-        let listed = answer.as_array().with_context(|| format!("{} listed no cases", self.name))?;
+        let device = answer["device"].as_str().with_context(|| format!("{} named no device", self.name))?;
+        let listed = answer["cases"].as_array().with_context(|| format!("{} listed no cases", self.name))?;
         let parse = |value: &Value| {
             let name = value["name"].as_str().context("a case has no name")?.to_owned();
             let number = |key: &str| value[key].as_f64().unwrap_or(0.0);
             Ok(Case { name, flop: number("flop"), bytes: number("bytes") })
         };
-        listed.iter().map(parse).collect()
+        Ok((device.to_owned(), listed.iter().map(parse).collect::<Result<_>>()?))
     }
 
     /// The median time of one request as [`Side::time`] gives it; `None` if this side says that it can't, with its reason printed.
@@ -120,9 +121,10 @@ mod tests {
     #[test]
     fn a_side_lists_and_times() {
         let mut toy = side(
-            r#"read x; echo '[{"name":"a [1]","flop":2,"bytes":3}]'; read x; test "$x" = "run a [1]" && echo '{"seconds":[3,1,2],"peak_memory":7}'"#,
+            r#"read x; echo '{"device":"abacus","cases":[{"name":"a [1]","flop":2,"bytes":3}]}'; read x; test "$x" = "run a [1]" && echo '{"seconds":[3,1,2],"peak_memory":7}'"#,
         );
-        let cases = toy.cases().unwrap();
+        let (device, cases) = toy.list().unwrap();
+        assert_eq!(device, "abacus");
         assert_eq!((cases[0].name.as_str(), cases[0].flop, cases[0].bytes), ("a [1]", 2.0, 3.0));
         let measured = toy.time(&cases[0]).unwrap();
         assert_eq!((measured.seconds, measured.peak_memory), (2.0, Some(7)));
@@ -130,9 +132,9 @@ mod tests {
 
     #[test]
     fn a_side_that_ends_or_babbles_is_an_error() {
-        let error = format!("{:#}", side("read x; exit 1").cases().unwrap_err());
+        let error = format!("{:#}", side("read x; exit 1").list().unwrap_err());
         assert!(error.contains("toy ended at `list`"), "{error}");
-        let error = format!("{:#}", side("read x; echo hello").cases().unwrap_err());
+        let error = format!("{:#}", side("read x; echo hello").list().unwrap_err());
         assert!(error.contains("hello"), "{error}");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use clap::ValueEnum;
 use serde_json::{Value, json};
 
 use super::side::Case;
@@ -102,12 +103,47 @@ impl Row {
     }
 }
 
+/// The types of floats that can be computed in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Dtype {
+    /// 32 bits.
+    F32,
+    /// 16 bits, 11 of them precision.
+    F16,
+    /// 16 bits, 8 of them precision.
+    Bf16,
+}
+
+impl Dtype {
+    /// What both sides' `--dtype` calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Bf16 => "bf16",
+        }
+    }
+}
+
+/// What the sides computed on, by the names that these give themselves.
+#[derive(Clone, Debug)]
+pub struct Devices {
+    /// Kiln's.
+    pub kiln: String,
+    /// PyTorch's, if it was asked.
+    pub torch: Option<String>,
+}
+
 /// One run of a bench.
 pub struct Run {
     /// The bench's name.
     pub name: String,
     /// The backend that Kiln ran on.
     pub backend: String,
+    /// The type of floats that both sides computed in.
+    pub dtype: Dtype,
+    /// What Kiln's backend and PyTorch computed on, where it was no program of `kiln`'s that was timed.
+    pub devices: Option<Devices>,
     /// Threads of either side.
     pub threads: usize,
     /// Requests a case and side.
@@ -177,9 +213,29 @@ impl Run {
         table
     }
 
+    /// Where the page has this run's table: by the bench's name on the CPU in f32, else with backend and type.
+    pub fn place(&self) -> String {
+        let Self { name, backend, dtype, .. } = self;
+        let backend = backend.split(':').next().unwrap_or(backend);
+        match (backend, dtype) {
+            ("flex", Dtype::F32) => name.clone(),
+            _ => format!("{name} {backend} {}", dtype.name()),
+        }
+    }
+
     fn caption(&self) -> String {
-        let Self { backend, threads, rounds, .. } = self;
-        let mut caption = format!("{backend}, {threads} threads, medians of {rounds} rounds");
+        let Self { backend, dtype, threads, rounds, .. } = self;
+        let mut caption = format!("{backend} in {}", dtype.name());
+        match &self.devices {
+            Some(Devices { kiln, torch: Some(torch) }) if kiln != torch => {
+                let _ = write!(caption, " on {kiln}, PyTorch on {torch}");
+            }
+            Some(Devices { kiln, .. }) => {
+                let _ = write!(caption, " on {kiln}");
+            }
+            None => {}
+        }
+        let _ = write!(caption, ", {threads} threads, medians of {rounds} rounds");
         if self.peak() > 0.0 {
             let _ = write!(caption, ", best matrix product {:.0} GFLOP/s", self.peak() / 1e9);
         }
@@ -244,6 +300,9 @@ impl Run {
         json!({
             "bench": self.name,
             "backend": self.backend,
+            "dtype": self.dtype.name(),
+            "device": self.devices.as_ref().map(|devices| &devices.kiln),
+            "torch_device": self.devices.as_ref().and_then(|devices| devices.torch.as_ref()),
             "threads": self.threads,
             "rounds": self.rounds,
             "peak_flop_per_second": self.peak(),
@@ -289,7 +348,8 @@ mod tests {
     }
 
     fn run(rows: Vec<Row>) -> Run {
-        Run { name: "ops".into(), backend: "flex".into(), threads: 2, rounds: 3, rows }
+        let (name, backend) = ("ops".into(), "flex".into());
+        Run { name, backend, dtype: Dtype::F32, devices: None, threads: 2, rounds: 3, rows }
     }
 
     #[test]
@@ -330,10 +390,24 @@ mod tests {
     }
 
     #[test]
+    fn a_gpu_is_named_and_has_its_own_place() {
+        let on_cpu = run(Vec::new());
+        assert_eq!(on_cpu.place(), "ops");
+        let devices = |torch: &str| Some(Devices { kiln: "a GPU".into(), torch: Some(torch.into()) });
+        let on_gpu = Run { backend: "cuda:1".into(), dtype: Dtype::Bf16, devices: devices("CPU"), ..on_cpu };
+        assert_eq!(on_gpu.place(), "ops cuda bf16");
+        assert!(on_gpu.caption().starts_with("cuda:1 in bf16 on a GPU, PyTorch on CPU, 2 threads"));
+        let same = Run { devices: devices("a GPU"), ..on_gpu };
+        assert!(same.caption().starts_with("cuda:1 in bf16 on a GPU, 2 threads"));
+    }
+
+    #[test]
     fn a_table_without_torch_has_no_ratio() {
         let run = run(vec![row(1e9, &[0.002], &[])]);
         assert_eq!(run.columns()[0], ["case", "Kiln", "share of peak", "GB/s"]);
         assert!(run.markdown().contains("| matmul | 2.00 ms | 100 % | – |"), "{}", run.markdown());
-        assert!(run.text().starts_with("ops (flex, 2 threads, medians of 3 rounds, best matrix product"));
+        assert!(
+            run.text().starts_with("ops (flex in f32, 2 threads, medians of 3 rounds, best matrix product")
+        );
     }
 }

@@ -1,13 +1,14 @@
 //! How a bench answers: one line of JSON a case, or with `--serve` one for each request.
 //!
-//! `list` gives the cases, `run NAME` gives `{"seconds": […], "peak_memory": bytes}`. The device is synchronised inside the
-//! timed region.
+//! `list` gives `{"device": name, "cases": […]}`, `run NAME` gives `{"seconds": […], "peak_memory": bytes}`. The device is
+//! synchronised inside the timed region.
 //!
 //! `C` is what a side makes its inputs on: a device.
 
 // A program that answers on its standard output.
 #![allow(clippy::print_stdout)]
 
+use std::any::Any;
 use std::fmt::Display;
 use std::io::{BufRead, Write};
 use std::time::{Duration, Instant};
@@ -33,33 +34,41 @@ pub struct Case<C> {
     prepare: Box<dyn Fn(&C) -> Operation>,
 }
 
-/// What is timed.
-pub type Operation = Box<dyn FnMut()>;
+/// What is timed. What it gives is held until the device is done: a backend that fuses need not compute what is let go before.
+pub type Operation = Box<dyn FnMut() -> Box<dyn Any>>;
+
+/// `step`, to be repeated under the clock.
+pub fn operation<T: 'static>(mut step: impl FnMut() -> T + 'static) -> Operation {
+    Box::new(move || Box::new(step()))
+}
 
 /// A case of this name, floating-point operations and bytes.
 pub fn case<C>(name: &str, flop: f64, bytes: f64, prepare: impl Fn(&C) -> Operation + 'static) -> Case<C> {
     Case { name: name.to_owned(), flop, bytes, prepare: Box::new(prepare) }
 }
 
-/// Times the cases as the command line asks. `open` finds the device by its name, `sync` waits until it is done.
+/// Times the cases as the command line asks. `open` finds a device by the names of a backend and of the type of floats that it is
+/// to compute in, and gives its own name too; `sync` waits until it is done.
 pub fn answer_requests<C, E: Display>(
     cases: &[Case<C>],
-    open: impl Fn(&str) -> Result<C, E>,
+    open: impl Fn(&str, &str) -> Result<(C, String), E>,
     sync: impl Fn(&C) -> Result<(), E>,
 ) {
-    let mut backend = None;
+    let (mut backend, mut dtype) = (None, None);
     let mut serve = false;
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--serve" => serve = true,
             "--backend" => backend = arguments.next(),
+            "--dtype" => dtype = arguments.next(),
             // What `cargo bench` adds by itself.
             "--bench" => {}
             other => fail(&format!("unknown argument `{other}`")),
         }
     }
-    let device = open(backend.as_deref().unwrap_or("flex")).unwrap_or_else(|error| fail(&error.to_string()));
+    let opened = open(backend.as_deref().unwrap_or("flex"), dtype.as_deref().unwrap_or("f32"));
+    let (device, device_name) = opened.unwrap_or_else(|error| fail(&error.to_string()));
     let done = || sync(&device).map_err(|error| error.to_string());
     if !serve {
         for case in cases {
@@ -75,7 +84,7 @@ pub fn answer_requests<C, E: Display>(
     for request in std::io::stdin().lock().lines().map_while(Result::ok) {
         if request == "list" {
             let listed = cases.iter().map(|c| json!({ "name": c.name, "flop": c.flop, "bytes": c.bytes }));
-            answer(&listed.collect());
+            answer(&json!({ "device": device_name, "cases": listed.collect::<Value>() }));
             continue;
         }
         let name = request.strip_prefix("run ").unwrap_or(&request);
@@ -97,7 +106,7 @@ pub fn answer_requests<C, E: Display>(
 /// Seconds of each repetition, after one that is not counted, and the peak of the memory.
 fn time(name: &str, operation: &mut Operation, done: &dyn Fn() -> Result<(), String>) -> Value {
     let mut once = || {
-        operation();
+        let _made = operation();
         done().unwrap_or_else(|error| fail(&format!("{name}: {error}")));
     };
     once();
