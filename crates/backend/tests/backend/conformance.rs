@@ -280,6 +280,56 @@ fn a_query_without_keys_gets_zeros(backend: &str) {
     assert_close("rows", &out.into_data(), &expected.into_data(), 1e-6);
 }
 
+/// The composed form takes few queries at a time where all scores would be too many to keep.
+#[apply(every_backend)]
+fn attention_in_blocks_is_attention(
+    backend: &str,
+    #[values(MaskShape::None, MaskShape::Full, MaskShape::PerKey)] mask: MaskShape,
+    #[values(Causality::None, Causality::Causal)] causality: Causality,
+) {
+    let Some(device) = testing::device(backend) else { return };
+    let [b, h, n, m, d, e] = [2, 3, 10, 7, 4, 6];
+    let mask = || match mask {
+        MaskShape::Full => AttentionMask::Additive(normal([b, h, n, m], 4, &device).into_dispatch()),
+        MaskShape::PerKey => AttentionMask::Additive(normal([b, 1, 1, m], 4, &device).into_dispatch()),
+        _ => AttentionMask::None,
+    };
+    let [q, k, v, grad] = [[b, h, n, d], [b, h, m, d], [b, h, m, e], [b, h, n, e]]
+        .map(|shape| normal(shape, shape[2] as u64 + shape[3] as u64, &device).into_dispatch());
+    let whole = {
+        let [q, k, v, grad] = [&q, &k, &v, &grad].map(Clone::clone);
+        let y =
+            composed::attention::forward::<Dispatch>(q.clone(), k.clone(), v.clone(), mask(), causality, 0.3);
+        let (dq, dk, dv) = composed::attention::backward::<Dispatch>(q, k, v, mask(), grad, causality, 0.3);
+        [y, dq, dk, dv]
+    };
+    for rows in [1, 4, 5, 10, 11] {
+        let [q, k, v, grad] = [&q, &k, &v, &grad].map(Clone::clone);
+        let y = composed::attention::forward_in_blocks::<Dispatch>(
+            q.clone(),
+            k.clone(),
+            v.clone(),
+            mask(),
+            causality,
+            0.3,
+            rows,
+        );
+        let (dq, dk, dv) = composed::attention::backward_in_blocks::<Dispatch>(
+            [q, k, v, grad],
+            &mask(),
+            causality,
+            0.3,
+            rows,
+        );
+        for ((name, found), expected) in ["y", "dq", "dk", "dv"].into_iter().zip([y, dq, dk, dv]).zip(&whole)
+        {
+            let [found, expected] =
+                [found, expected.clone()].map(|t| Tensor::<4>::from_dispatch(t).into_data());
+            assert_close(&format!("{name}, {rows} rows"), &found, &expected, 1e-5);
+        }
+    }
+}
+
 /// More keys than a tile of them: rows that see none of the first tiles, and one that sees none at all.
 #[apply(every_backend)]
 fn attention_to_many_keys(
