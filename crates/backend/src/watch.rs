@@ -48,8 +48,20 @@ pub fn part<const P: usize, const D: usize>(parameter: &Param<Tensor<P>>, below:
 /// Whether all numbers of `x` are finite. This waits for the device.
 #[must_use]
 pub fn is_finite<const D: usize>(x: &Tensor<D>) -> bool {
-    // One number decides: a sum of finite squares may overflow, a difference of a number and itself does not.
-    (x.clone() - x.clone()).abs().sum().into_scalar::<f32>() == 0.0
+    !has_flaw(flaw(x))
+}
+
+/// What [`has_flaw`] reads: one number, which is computed where `x` is and not waited for.
+#[must_use]
+pub fn flaw<const D: usize>(x: &Tensor<D>) -> Tensor<1> {
+    // A sum of finite squares may overflow, a difference of a number and itself does not.
+    (x.clone() - x.clone()).abs().sum()
+}
+
+/// Whether a number that is not finite was among those that this is the [`flaw`] of. This waits for the device.
+#[must_use]
+pub fn has_flaw(flaw: Tensor<1>) -> bool {
+    flaw.into_scalar::<f32>() != 0.0
 }
 
 /// Makes a pass on this thread and tells the first place in it that gave numbers which are not finite.

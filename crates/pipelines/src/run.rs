@@ -80,6 +80,15 @@ impl<N: NoiseSource<4>> Run<'_, N> {
         let mut sampling = schedule.sampler.start(process, &denoiser, start, noise)?;
         let steps = sampling.total();
         let mut shown = sampling.sample().clone();
+        let refuse_flawed = |made: Made| {
+            if !watch::has_flaw(made.flaw) {
+                return Ok(());
+            }
+            let again = |(input, told, call)| watch::first_not_finite(|| drop(network(input, told, call)));
+            let place = made.given.into_iter().find_map(again);
+            Err(not_finite("the denoiser", Some(made.step), place.and_then(&named)))
+        };
+        let mut made: Option<Made> = None;
         while let Some(step) = sampling.next() {
             let (law, done) = (process.law(step.s), step.index + 1);
             if let Some(kept) = &kept {
@@ -90,14 +99,17 @@ impl<N: NoiseSource<4>> Run<'_, N> {
                 Scaling::NoiseRatio if law.alpha > 0.0 => sampling.sample().clone() / law.alpha,
                 _ => sampling.sample().clone(),
             };
-            // What is watched has been computed, and one bad number spoils all that follow.
-            if !watch::is_finite(&shown) {
-                let again =
-                    |(input, told, call)| watch::first_not_finite(|| drop(network(input, told, call)));
-                let place = given.take().into_iter().find_map(again);
-                return Err(not_finite("the denoiser", Some(step.index), place.and_then(&named)));
+            // One bad number spoils all that follow. It is looked for a step late: while the host waits for what was found in one step, a GPU
+            // has the next one to do.
+            let now = Made { step: step.index, flaw: watch::flaw(&shown), given: given.take() };
+            if let Some(before) = made.replace(now) {
+                refuse_flawed(before)?;
             }
-            given.borrow_mut().clear();
+            if done == steps
+                && let Some(last) = made.take()
+            {
+                refuse_flawed(last)?;
+            }
             let progress = Progress { step: done, steps, latents: &shown, estimate: &step.estimate.data };
             if observe(progress).is_break() && done < steps {
                 return Err(PipelineError::Stopped { step: done, steps });
@@ -105,6 +117,16 @@ impl<N: NoiseSource<4>> Run<'_, N> {
         }
         Ok(shown)
     }
+}
+
+/// A step that was made, of whose numbers the device has been asked whether all are finite.
+struct Made {
+    /// From 0.
+    step: usize,
+    /// [`watch::flaw`] of what it gave.
+    flaw: Tensor<1>,
+    /// What the network was given in it.
+    given: Vec<(Tensor<4>, f64, Call)>,
 }
 
 /// Which call of the network it is: solvers may ask more than once a step.
