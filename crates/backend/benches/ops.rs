@@ -3,6 +3,8 @@
 //! `cargo bench -p kiln-backend --bench ops` prints one line of JSON a case. `tests/reference/bench_ops.py` has the same
 //! cases in PyTorch, under the same names.
 
+#[path = "serve/device.rs"]
+mod device;
 mod serve;
 
 use burn::nn::{LayerNormConfig, LinearConfig};
@@ -28,14 +30,7 @@ const ADAMW_EDGE: usize = 500;
 fn main() {
     #[cfg(feature = "mimalloc")]
     kiln_backend::allocator::keep_freed_memory();
-    serve::answer_requests(&cases(), open, |device| device.sync().map_err(|error| error.to_string()));
-}
-
-fn open(backend: &str, dtype: &str) -> Result<(Device, String), String> {
-    let dtype = serde_json::from_value(dtype.to_uppercase().into()).map_err(|error| error.to_string())?;
-    let device = kiln_backend::open_with(Some(backend), dtype).map_err(|error| error.to_string())?;
-    let name = kiln_backend::adapter(&device).unwrap_or_else(|| "CPU".into());
-    Ok((device, name))
+    serve::answer_requests(&cases(), device::open, device::sync);
 }
 
 fn cases() -> Vec<Case> {

@@ -2,6 +2,8 @@
 //!
 //! `tests/reference/bench_models.py` has the same cases in PyTorch, and both read `tests/reference/bench_models.json`.
 
+#[path = "../../backend/benches/serve/device.rs"]
+mod device;
 #[path = "../../backend/benches/serve/mod.rs"]
 mod serve;
 
@@ -40,14 +42,7 @@ fn main() {
         network("DAT-light x2, 256x256", dat),
         network("digit U-Net, training step of 64", training_step),
     ];
-    serve::answer_requests(&cases, open, |device| device.sync().map_err(|error| error.to_string()));
-}
-
-fn open(backend: &str, dtype: &str) -> Result<(Device, String), String> {
-    let dtype = serde_json::from_value(dtype.to_uppercase().into()).map_err(|error| error.to_string())?;
-    let device = kiln::backend::open_with(Some(backend), dtype).map_err(|error| error.to_string())?;
-    let name = kiln::backend::adapter(&device).unwrap_or_else(|| "CPU".into());
-    Ok((device, name))
+    serve::answer_requests(&cases, device::open, device::sync);
 }
 
 fn configs() -> Value {
